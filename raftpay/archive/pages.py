@@ -1,0 +1,94 @@
+"""Bytes in pages with a crc each, so that a few of them can be read from a large file and be believed.
+
+Each page of 4096 bytes ends with the crc32c of the rest, started from the page's number: a page that was damaged, or
+that lies in another's place, is found when it is read. Offsets are those of the bytes without the crcs. Knows nothing
+of what the bytes mean; lookup.py and runs.py read and write through it.
+"""
+
+import struct
+from typing import Final
+
+from crc32c import crc32c
+
+from raftpay.errors import CorruptionError
+from raftpay.storage.disk import DiskFile
+
+PAGE_BYTES: Final = 4096
+_CRC: Final = struct.Struct("<I")
+CONTENT_BYTES: Final = PAGE_BYTES - _CRC.size
+_PART_PAGES: Final = 256
+_KEPT_PAGES: Final = 16
+
+
+def paged(*sections: bytes | memoryview) -> list[bytes]:
+    """The sections as pages, each beginning with a new one, the last page of each filled up with zeros.
+
+    In parts of about a megabyte: nothing here holds the interpreter for long, however large the file is.
+    """
+    parts: list[bytes] = []
+    number = 0
+    for section in sections:
+        pages: list[bytes | memoryview] = []
+        for start in range(0, len(section), CONTENT_BYTES):
+            content = section[start : start + CONTENT_BYTES]
+            if len(content) < CONTENT_BYTES:
+                content = bytes(content).ljust(CONTENT_BYTES, b"\0")
+            pages += (content, _CRC.pack(crc32c(content, number)))
+            number += 1
+            if len(pages) == 2 * _PART_PAGES:
+                parts.append(b"".join(pages))
+                pages = []
+        parts.append(b"".join(pages))
+    return parts
+
+
+def page_multiple(size: int) -> int:
+    """How many bytes of content the pages have that hold so many."""
+    return -(-size // CONTENT_BYTES) * CONTENT_BYTES
+
+
+class PageDamagedError(CorruptionError):
+    """A page is not what was written. name: of the file, which can be made again from a segment."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"{name}: the page at byte {number * PAGE_BYTES} is not what was written")
+        self.name = name
+
+
+class PagedFile:
+    """Reads what `paged` made; raises PageDamagedError. Keeps a few pages: of a row several things are read."""
+
+    def __init__(self, file: DiskFile) -> None:
+        self._file = file
+        self._kept: dict[int, bytes] = {}
+
+    def read(self, size: int, offset: int) -> bytes:
+        if not size:
+            return b""
+        first, start = divmod(offset, CONTENT_BYTES)
+        if start + size <= CONTENT_BYTES:
+            content = self._kept.get(first)
+            if content is None:
+                if len(self._kept) == _KEPT_PAGES:
+                    del self._kept[next(iter(self._kept))]
+                content = self._kept[first] = self._pages(first, 1)
+            return content[start : start + size]
+        count = -(-(start + size) // CONTENT_BYTES)
+        return self._pages(first, count)[start : start + size]
+
+    def _pages(self, first: int, count: int) -> bytes:
+        data = self._file.pread(count * PAGE_BYTES, first * PAGE_BYTES)
+        view, parts = memoryview(data), []
+        for place in range(count):
+            page = view[place * PAGE_BYTES : (place + 1) * PAGE_BYTES]
+            number = first + place
+            if (
+                len(page) < PAGE_BYTES
+                or crc32c(page[:CONTENT_BYTES], number) != _CRC.unpack_from(page, CONTENT_BYTES)[0]
+            ):
+                raise PageDamagedError(self._file.name, number)
+            parts.append(page[:CONTENT_BYTES])
+        return parts[0].tobytes() if count == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        self._file.close()
