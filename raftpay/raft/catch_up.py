@@ -1,0 +1,54 @@
+"""Whether journal and snapshots of a data directory fit together, and what to make of them when a crash came between.
+
+Called once, when a node opens what is on its disk. The crash-safe order of an install is: the snapshot is durable, then
+the journal begins anew behind it. So a journal that lacks the newest snapshot's entry, or has another in its place, is
+one whose reset has not happened yet.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from raftpay.errors import CorruptionError
+from raftpay.storage.journal import Journal
+from raftpay.storage.records import REBUILD_ADVICE
+from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore
+
+
+class Restorable(Protocol):
+    """The part of a state machine that takes a snapshot in."""
+
+    def restore(self, chunks: Iterable[bytes]) -> None: ...
+
+
+def holds_entry(journal: Journal, index: int, term: int) -> bool:
+    """Whether the entry, or the one that the journal begins after, is that of this term."""
+    return journal.first_index - 1 <= index <= journal.last_index and journal.term_at(index) == term
+
+
+def reconcile(journal: Journal, snapshots: SnapshotStore) -> SnapshotInfo | None:
+    """The snapshot to start from, None for the log's beginning; the journal goes on behind it.
+
+    Raises CorruptionError where neither gives the whole state (D8): an empty state would be taken for the truth.
+    """
+    newest = snapshots.newest
+    reached = 0 if newest is None else newest.index
+    if journal.first_index - 1 > reached:
+        found = (
+            "there is no whole snapshot"
+            if newest is None
+            else f"the newest whole snapshot {newest.name} reaches only to {reached}"
+        )
+        damaged = "".join(f"; {reason}" for _, reason in snapshots.damaged)
+        raise CorruptionError(
+            f"the journal begins with entry {journal.first_index}, and {found}{damaged}. {REBUILD_ADVICE}"
+        )
+    if newest is not None and not holds_entry(journal, newest.index, newest.term):
+        journal.reset(newest.index, newest.term)
+    return newest
+
+
+def restore(journal: Journal, snapshots: SnapshotStore, machine: Restorable) -> None:
+    """Bring the machine to where the log goes on. Raises as `reconcile`, and what the machine does of its bytes."""
+    info = reconcile(journal, snapshots)
+    if info is not None:
+        machine.restore(snapshots.chunks(info))
