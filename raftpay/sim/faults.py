@@ -1,0 +1,371 @@
+"""The faults: a plan drawn from the seed, and what each kind does to the cluster.
+
+A plan is a list, so that a failing run can be shortened by leaving faults out. Whom a fault hits (the leader, a
+follower, anybody) is decided when it strikes, and counted by the role of the node it hit. Called by run.py.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from raftpay.sim import disk_faults
+from raftpay.sim.churn import Churn
+from raftpay.sim.loop import Schedule
+from raftpay.sim.member import ACTS, NEXT_COMMAND_VERSION, SYNC_S, Ambush, Member, leader_of
+from raftpay.sim.network import DELAYS_S, Network
+from raftpay.sim.trace import Trace
+from raftpay.storage.sim_disk import PLENTY_BYTES
+
+KINDS: Final = {
+    "kill": "a process is killed (SIGKILL)",
+    "torn": "a process is killed, or loses power, in the middle of a write or fsync",
+    "power": "a machine loses power: any subset of its unsynced sectors and names is lost",
+    "blackout": "all machines lose power, or are restarted, at once",
+    "pause": "a process is stopped for a while (SIGSTOP)",
+    "stall": "a process is held up between two readings of its clock",
+    "partition": "no packet between one part of the cluster and the rest",
+    "oneway": "no packet from one node to another; the other direction works",
+    "loss": "connections break; a first part of what was on its way arrives",
+    "delay": "packets take up to 1.5 s, everywhere or one way",
+    "slow": "fsyncs take up to 300 ms; those of the hard state hold the loop up",
+    "full": "a disk has no room",
+    "rot": "a bit of a killed node's files flips",
+    "unreadable": "sectors of a node's files cannot be read",
+    "misdirect": "a write lands at another place of its file, in another file, or nowhere",
+    "clock": "a wall clock jumps, up to a year",
+    "transfer": "the leader hands the leadership over",
+    "wipe": "a node is killed and comes back with an empty disk",
+    "membership": "a node is added, or one is removed and switched off",
+    "upgrade": "a node is killed and comes back with the next release",
+}
+ROLES: Final = ("leader", "follower", "candidate", "down")
+# Of a process that does not run there is nothing to pause, to stall, to misdirect or to hand over.
+IMPOSSIBLE: Final = {(kind, "down") for kind in ("pause", "stall", "misdirect", "transfer")}
+# The mean time between two faults of a storm.
+PAUSE_S: Final = 0.45
+# Faults come in storms, and most runs have lulls between them, in which all of them are over: a cluster that never gets
+# to its feet has nothing to lose.
+STORM_S: Final = (0.8, 3.0)
+LULL_S: Final = (0.5, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """number: its place in the plan. whom: "leader", "follower" or "any". seed: of whatever it draws itself."""
+
+    number: int
+    at_s: float
+    kind: str
+    whom: str
+    lasts_s: float
+    seed: int
+
+    def __str__(self) -> str:
+        return f"#{self.number} at {self.at_s:.3f} s: {self.kind} of {self.whom}, {self.lasts_s:.2f} s"
+
+
+def plan(rng: random.Random, kinds: Sequence[str], *, first_s: float, last_s: float) -> list[Fault]:
+    """Faults of these kinds over that time, in order. A run has its own mix and its own pace."""
+    weights = [rng.choice([0.2, 1.0, 1.0, 3.0]) for _ in kinds]
+    pause_s = PAUSE_S * rng.choice([0.5, 1.0, 2.0])
+    has_lulls = rng.random() < 0.9
+    storm_end_s = first_s + rng.uniform(*STORM_S) if has_lulls else last_s
+    faults: list[Fault] = []
+    at_s = first_s
+    while kinds and (at_s := at_s + rng.expovariate(1 / pause_s)) < last_s:
+        if at_s >= storm_end_s:
+            at_s = storm_end_s + rng.uniform(*LULL_S)
+            storm_end_s = at_s + rng.uniform(*STORM_S)
+        kind = rng.choices(kinds, weights)[0]
+        whom = rng.choice(["leader", "leader", "follower", "any"])
+        lasts_s = rng.choice([rng.uniform(0.02, 0.3), rng.uniform(0.2, 2.0), rng.uniform(1.0, 7.0)])
+        if has_lulls:
+            lasts_s = min(lasts_s, storm_end_s - at_s)
+        faults.append(Fault(len(faults), at_s, kind, whom, lasts_s, rng.getrandbits(48)))
+    return faults
+
+
+class Faults:
+    """Carries a plan out. coverage: (kind, role of the node hit) to how often; what did nothing is not counted."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        network: Network,
+        members: list[Member],
+        trace: Trace,
+        *,
+        churn: Churn,
+        on_restart: Callable[[str], None],
+    ) -> None:
+        self._schedule, self._network, self._members, self._trace = schedule, network, members, trace
+        self._churn = churn
+        self._on_restart = on_restart
+        self.coverage: Counter[tuple[str, str]] = Counter()
+        # What ends the faults under way, by a number; at the end of the run all of it is called.
+        self._endings: dict[int, Callable[[], None]] = {}
+        self._is_over = False
+        self._has_missed = False
+
+    def start(self, faults: Sequence[Fault]) -> None:
+        for fault in faults:
+            self._schedule.at(fault.at_s, self._strike, fault)
+
+    def stop(self) -> None:
+        """Bring no more, and end all that is under way: links work, disks have room, processes run."""
+        self._is_over = True
+        for member in self._members:
+            member.ambushes.clear()
+        for number in list(self._endings):
+            self._end(number)
+
+    def _strike(self, fault: Fault) -> None:
+        if self._is_over:
+            return
+        rng = random.Random(fault.seed)
+        member = self._victim(fault, rng)
+        role, self._has_missed = member.role, False
+        self._trace.note("fault", fault, member.name, role)
+        act: Callable[[Fault, Member, random.Random], Callable[[], None] | None] = getattr(self, f"_{fault.kind}")
+        ending = act(fault, member, rng)
+        if not self._has_missed:
+            self.coverage[fault.kind, role] += 1
+        if ending is not None:
+            self._endings[fault.number] = ending
+            self._schedule.after(fault.lasts_s, self._end, fault.number)
+
+    def _miss(self) -> Callable[[], None] | None:
+        """This fault does nothing: its victim is down, or has to keep its disk."""
+        self._has_missed = True
+        return None
+
+    def _end(self, number: int) -> None:
+        ending = self._endings.pop(number, None)
+        if ending is not None:
+            self._trace.note("fault over", f"#{number}")
+            ending()
+
+    def _victim(self, fault: Fault, rng: random.Random) -> Member:
+        leader = leader_of(self._members)
+        if fault.whom == "leader" and leader is not None:
+            return leader
+        others = [member for member in self._members if member is not leader or fault.whom == "any"]
+        running = [member for member in others if member.role != "down"]
+        # Mostly somebody who feels it.
+        return rng.choice(running if running and rng.random() < 0.8 else others)
+
+    def is_held_down(self, name: str) -> bool:
+        """Whether a fault keeps this node from being started again."""
+        return any(name in getattr(ending, "holds", ()) for ending in self._endings.values())
+
+    # ---- processes; what is killed is started again after the fault's time
+
+    def _down(self, names: list[str]) -> "_Restart":
+        return _Restart(names, self._on_restart)
+
+    def _kill(self, _fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None]:
+        ending = self._down([member.name])
+        self._hold(_fault, ending)
+        member.end(why="killed")
+        return ending
+
+    def _power(self, _fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None]:
+        ending = self._down([member.name])
+        self._hold(_fault, ending)
+        member.end(why="power lost", is_power_lost=True)
+        return ending
+
+    def _blackout(self, _fault: Fault, _member: Member, rng: random.Random) -> Callable[[], None]:
+        is_power_lost = rng.random() < 0.6
+        ending = self._down([member.name for member in self._members])
+        self._hold(_fault, ending)
+        for member in self._members:
+            member.end(why="blackout", is_power_lost=is_power_lost)
+        return ending
+
+    def _hold(self, fault: Fault, ending: Callable[[], None]) -> None:
+        """Before the node ends, so that nobody starts it at once."""
+        self._endings[fault.number] = ending
+
+    def _torn(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
+        """At once, or within what takes several steps and is rare: when the node, or any node, next begins it."""
+        after, is_power_lost = rng.randint(0, 12), rng.random() < 0.6
+        act = rng.choice([None, None, *ACTS])
+        if act is None:
+            member.cut_soon(after, is_power_lost=is_power_lost)
+            return None
+        if act != "start":
+            for other in self._members:
+                other.ambushes[act] = Ambush(after, is_power_lost)
+            return None
+        member.ambushes[act] = Ambush(after, is_power_lost)
+        ending = self._down([member.name])
+        self._hold(fault, ending)
+        member.end(why="killed, to end again within its next start")
+        return ending
+
+    def _pause(self, _fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None] | None:
+        life = member.life
+        if life is None:
+            return self._miss()
+        life.loop.pause()
+        return life.loop.resume
+
+    def _stall(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
+        if member.life is None:
+            return self._miss()
+        member.life.loop.stall(rng.randint(1, 200), min(fault.lasts_s, 2.0))
+        return None
+
+    # ---- network
+
+    def _partition(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        names = [other.name for other in self._members]
+        side = {member.name}
+        if rng.random() < 0.3:
+            side |= set(rng.sample(names, len(names) // 2))
+        ways = [(a, b) for a in names for b in names if a != b and (a in side) != (b in side)]
+        return self._block(ways)
+
+    def _oneway(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        others = [other.name for other in self._members if other is not member]
+        ways = [(member.name, other) for other in rng.sample(others, rng.randint(1, len(others)))]
+        return self._block(ways if rng.random() < 0.5 else [way[::-1] for way in ways])
+
+    def _block(self, ways: list[tuple[str, str]]) -> Callable[[], None]:
+        for way in ways:
+            self._network.block(*way)
+
+        def unblock() -> None:
+            for way in ways:
+                self._network.unblock(*way)
+
+        return unblock
+
+    def _loss(self, fault: Fault, member: Member, rng: random.Random) -> None:
+        others = [other.name for other in self._members if other is not member]
+        for _ in range(rng.choice([1, 1, 3, 8])):
+            other = rng.choice(others)
+            way = (member.name, other) if rng.random() < 0.5 else (other, member.name)
+            self._schedule.after(rng.uniform(0, fault.lasts_s), self._network.cut, *way)
+
+    def _delay(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        delays_s = rng.choice([(0.001, 0.01), (0.01, 0.08), (0.001, 0.3), (0.5, 1.5)])
+        network = self._network
+        if rng.random() < 0.4:
+            network.delays_s = delays_s
+            return lambda: setattr(network, "delays_s", DELAYS_S)
+        other = rng.choice([other.name for other in self._members if other is not member])
+        way = (member.name, other) if rng.random() < 0.5 else (other, member.name)
+        network.slow_ways[way] = delays_s
+        return lambda: network.slow_ways.pop(way, None) and None
+
+    # ---- disks
+
+    def _slow(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        high = rng.choice([0.02, 0.1, 0.3])
+        member.slow_disk((high / 4, high))
+        return lambda: member.slow_disk(SYNC_S)
+
+    def _full(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        disk = member.disk
+        disk.capacity_bytes = PLENTY_BYTES
+        disk.capacity_bytes = PLENTY_BYTES - disk.free_bytes() + rng.choice([-20_000, 0, 3000, 40_000])
+
+        def relieve() -> None:
+            disk.capacity_bytes = PLENTY_BYTES
+
+        return relieve
+
+    def _rot(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
+        """A bit flips while the process is down. What that damages is found; the node then stays down."""
+        if not self._may_damage(member):
+            return self._miss()
+        ending = self._kill(fault, member, rng)
+        member.is_damaged = True
+        disk_faults.flip_bit(member, rng)
+        return ending
+
+    def _unreadable(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
+        """Found at once where the node reads, or when it starts again."""
+        if not self._may_damage(member):
+            return self._miss()
+        member.is_damaged = True
+        disk_faults.fail_sectors(member, rng, self._trace)
+        return self._kill(fault, member, rng) if rng.random() < 0.5 else None
+
+    def _misdirect(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
+        """Found at once where the node reads what it writes, or when it starts again, which it does in the end."""
+        if member.life is None or member.is_threatened or member.is_astray or not self._may_damage(member):
+            return self._miss()
+        member.is_threatened = True
+
+        def landed() -> None:
+            member.is_astray = member.is_damaged = True
+
+        def end() -> None:
+            member.disk.misdirect(0, None)
+            member.is_threatened = False
+            if member.is_astray:
+                member.end(why="killed, a write went astray")
+
+        disk_faults.misdirect(member, rng, self._trace, landed)
+        return end
+
+    def _may_damage(self, member: Member) -> bool:
+        """Whether this node's disk may be damaged, with those that are damaged already."""
+        if member.is_spare or not self._churn.is_settled(member.name):
+            return False
+        return member.is_damaged or self._churn.may_lose(member.name)
+
+    # ---- clocks and leadership
+
+    def _clock(self, _fault: Fault, member: Member, rng: random.Random) -> None:
+        size_s = rng.choice([0.001, 0.1, 5.0, 3600.0, 86_400.0 * 365])
+        member.wall_offset_ns += int(rng.uniform(-size_s, size_s) * 1e9)
+
+    def _transfer(self, _fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None] | None:
+        life = member.life
+        if life is None or not life.is_open or life.raft.failure.done():
+            return self._miss()
+        life.loop.deliver(lambda: life.loop.create_task(life.raft.transfer_leadership(1.0)))
+        return None
+
+    # ---- members
+
+    def _wipe(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
+        """Somebody puts an empty disk in, where that loses nothing; mostly in the place of a damaged one."""
+        corrupt = [other for other in self._members if other.is_corrupt]
+        if corrupt and rng.random() < 0.7:
+            member = rng.choice(corrupt)
+        if member.is_spare or not (member.is_corrupt or self._churn.may_lose(member.name)):
+            return self._miss()
+        ending = self._down([member.name])
+        self._hold(fault, ending)
+        member.wipe()
+        return ending
+
+    def _upgrade(self, fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None]:
+        """Its program knows a version of commands that those of the others do not know yet."""
+        ending = self._down([member.name])
+        self._hold(fault, ending)
+        member.end(why="killed, its release is replaced")
+        member.release = NEXT_COMMAND_VERSION
+        return ending
+
+    def _membership(self, _fault: Fault, _member: Member, rng: random.Random) -> None:
+        self._churn.change(rng)
+
+
+class _Restart:
+    """Ends a fault that took nodes down. holds: whom it keeps down until then."""
+
+    def __init__(self, names: list[str], on_restart: Callable[[str], None]) -> None:
+        self.holds = tuple(names)
+        self._on_restart = on_restart
+
+    def __call__(self) -> None:
+        for name in self.holds:
+            self._on_restart(name)

@@ -1,0 +1,98 @@
+"""Runs of the simulator: fixed seeds, a few fresh ones, and the same run in processes that hash differently."""
+
+import gc
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from raftpay.sim.faults import KINDS, Fault, plan
+from raftpay.sim.run import FAULTS_MAX_S, FAULTS_MIN_S, Plan, simulate
+
+FIRST_SEED = 20_000
+FRESH = [random.randrange(10**9) for _ in range(3)]
+
+
+def explain(plan: Plan) -> str:
+    """What a run broke and how to see it again; "" if it kept every promise."""
+    outcome = simulate(plan)
+    if not outcome.violation:
+        return ""
+    return "\n".join([*outcome.last_events, f"{outcome.violation}: {outcome.what}", f"replay: {plan.command()}"])
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 16))
+def test_three_nodes_keep_their_promises_under_all_faults(seed: int) -> None:
+    assert explain(Plan(seed, requests=1000)) == ""
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + 6))
+def test_five_nodes_keep_their_promises_under_all_faults(seed: int) -> None:
+    assert explain(Plan(seed, nodes=5, requests=600)) == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nodes_keep_their_promises_under_one_kind_of_fault(kind: str) -> None:
+    assert explain(Plan(FIRST_SEED, requests=500, kinds=(kind,))) == ""
+
+
+@pytest.mark.parametrize("place", range(len(FRESH)))
+def test_fresh_seeds_keep_their_promises(place: int) -> None:
+    plan = Plan(FRESH[place], nodes=5 if place == 0 else 3)
+    print(plan.command())  # noqa: T201  pytest shows it with a failure
+
+    assert explain(plan) == ""
+
+
+def test_nothing_is_refused_or_lost_without_faults() -> None:
+    outcome = simulate(Plan(FIRST_SEED, requests=500, kinds=()))
+
+    assert (outcome.violation, outcome.answered, outcome.counts.elections, outcome.counts.starts) == ("", 502, 1, 3)
+
+
+@pytest.mark.parametrize("requests", [10, 1000])
+def test_faults_strike_for_a_minimum_time_however_little_is_asked(requests: int) -> None:
+    outcome = simulate(Plan(FIRST_SEED, requests=requests))
+
+    assert outcome.answered == requests + 2
+    assert FAULTS_MIN_S <= outcome.simulated_s - outcome.recovery_s < FAULTS_MAX_S
+
+
+def test_most_runs_have_lulls_in_which_no_fault_lasts() -> None:
+    runs = [plan(random.Random(seed), tuple(KINDS), first_s=0.2, last_s=14.0) for seed in range(100)]
+
+    def has_lull(faults: list[Fault]) -> bool:
+        ends = [max(fault.at_s + fault.lasts_s for fault in faults[:place]) for place in range(1, len(faults))]
+        return any(fault.at_s - end > 0.4 for fault, end in zip(faults[1:], ends, strict=True))
+
+    assert 80 < sum(map(has_lull, runs)) < 100
+
+
+def test_a_run_leaves_the_collector_and_the_log_lines_as_they_were() -> None:
+    simulate(Plan(FIRST_SEED, requests=10))
+
+    assert gc.isenabled()
+    assert logging.root.manager.disable < logging.CRITICAL
+
+
+def test_a_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
+    command = [sys.executable, "-m", "raftpay_cli", "sim", "--seed", "7", "--nodes", "5", "--requests", "300", "--json"]
+
+    children = [
+        subprocess.Popen(command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, stdout=subprocess.PIPE)
+        for hash_seed in ("1", "2")
+    ]
+    digests = [json.loads(child.communicate()[0])["trace_digest"] for child in children]
+
+    assert digests[0] == digests[1]
+    assert digests[0] == simulate(Plan(7, nodes=5, requests=300)).trace_digest
+
+
+def test_different_seeds_give_different_runs() -> None:
+    digests = {simulate(Plan(seed, requests=50)).trace_digest for seed in range(3)}
+
+    assert len(digests) == 3
