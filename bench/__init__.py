@@ -1,0 +1,1 @@
+"""Benchmarks of a durable three-node cluster on this machine. Run `make bench`."""
