@@ -201,7 +201,9 @@ def test_a_node_that_comes_back_within_patience_is_waited_for(tmp_path: Path) ->
         node.script = lambda _: Fate.ANSWER
         summary = paying.summary()
 
-        assert (summary.created, summary.ending) == (LINES, "done")
+        # An answer that comes after the short deadline of its question is asked for again, and then "exists".
+        assert (summary.lines, summary.rejected, summary.ending) == (LINES, 0, "done")
+        assert_paid_once(node)
 
 
 def test_stop_waits_for_what_is_on_its_way_and_sends_no_more(tmp_path: Path) -> None:
