@@ -205,6 +205,9 @@ class Snapshots:
     def _adopt(self, info: SnapshotInfo) -> None:
         pinned = self.pin.info.name if self.pin is not None else ""
         self.store.forget(name for name in self.store.adopt(info) if name != pinned)
+        if self.fetch is None:
+            # Of a fetch that was broken off, and that nobody has gone on with: the state is past it.
+            self.store.forget(self.store.parts())
         logger.info("snapshot index=%d term=%d bytes=%d", info.index, info.term, info.size_bytes)
         self.compact()
 
