@@ -31,9 +31,10 @@ bench: .venv
 soak: .venv
 	$(BIN)/raftpay sim --for $(SOAK_SECONDS)
 
-# Real processes: kills, pauses, lost disks, clocks, cut networks, lost packets, full disks. As root all kinds, else those that signals bring.
+# Real processes: kills, at each step of what changes the disk too, pauses, lost disks, clocks, cut networks, lost packets, full disks. As root all kinds, else those that signals bring.
 faults: .venv
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS)
+	$(BIN)/python -m tests.failpoints
 
 format: .venv
 	$(BIN)/ruff format .
