@@ -19,6 +19,9 @@ COMMANDS: dict[str, Entry] = {
     "transfer": Entry("raftpay_cli.transfer", "transfer", "Move money; post, void, reverse; look at a transfer."),
     "pay": Entry("raftpay_cli.pay", "pay", "Pay every line of a CSV file exactly once, however often it is run."),
     "history": Entry("raftpay_cli.history", "history", "Show an account's transfers and the balance after each."),
+    "statement": Entry(
+        "raftpay_cli.statement", "statement", "Print an account statement of a period, opening to closing balance."
+    ),
     "sql": Entry("raftpay_cli.sql", "sql", "Ask the sealed history of a node in SQL; nothing is changed."),
     "status": Entry("raftpay_cli.status", "status", "Show every node: role, term, log positions, lag, up or down."),
     "check": Entry("raftpay_cli.check", "check", "Check that the books balance and are the same on every node."),

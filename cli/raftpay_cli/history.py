@@ -1,6 +1,5 @@
 """`raftpay history ACCOUNT`: a statement, every transfer of an account with the balance after it."""
 
-import datetime
 from typing import Any, Final
 
 import click
@@ -15,6 +14,7 @@ from raftpay_cli.command import Command, pass_settings
 from raftpay_cli.exits import ExitCode
 from raftpay_cli.ledger import balance, flag_names, not_found, open_client, record_value
 from raftpay_cli.output import emit, say, second, table
+from raftpay_cli.periods import nanoseconds
 from raftpay_cli.settings import Settings
 
 HISTORY_LIMIT: Final = 50
@@ -27,14 +27,7 @@ def _moment(_context: click.Context, parameter: click.Parameter, text: str | Non
     """An option's ISO 8601 time, UTC where no zone is given, as nanoseconds since the epoch."""
     if text is None:
         return 0 if parameter.name == "time_from" else TIME_MAX
-    try:
-        at = datetime.datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no time such as 2026-01-31 or 2026-01-31T12:00:00") from error
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=datetime.UTC)
-    since = at - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return max(0, (since // datetime.timedelta(microseconds=1)) * 1000)
+    return nanoseconds(text)
 
 
 @click.command(cls=Command)

@@ -327,6 +327,46 @@ def test_history_shows_each_change_with_the_balance_after_it() -> None:
     assert "7.00" in table
 
 
+def test_a_statement_leads_from_the_opening_to_the_closing_balance() -> None:
+    bank, alice = open_account(), open_account()
+    paid = answer("transfer", bank, alice, "10.00", "--reference", "salary\n\x1b[2J")
+    held = answer("transfer", alice, bank, "3.00", "--pending", "--code", "9")
+    posted = answer("transfer", "--post", held["id"])
+    answer("transfer", alice, bank, "2.00", "--pending")
+
+    whole = answer("statement", alice)
+    past = answer("statement", alice, "--to", "2020-01-31")
+    later = answer("statement", alice, "--from", "2100-01-01", "--to", "2100-01-31")
+    text = raftpay("statement", alice).stdout
+
+    assert [(line["transfer"]["id"], line["direction"], line["balance"]) for line in whole["lines"]] == [
+        (paid["id"], "credit", 1000),
+        (posted["id"], "debit", 700),
+    ]
+    assert (whole["opening"]["balance"], whole["closing"]["balance"], whole["is_good"]) == (0, 700, True)
+    assert (whole["debits"], whole["credits"], whole["line_count"]) == (300, 1000, 2)
+    assert (past["lines"], past["to"], past["closing"]["balance"]) == ([], 1580515200 * 10**9, 0)
+    assert (later["lines"], later["opening"]["balance"], later["closing"]["balance"]) == ([], 700, 700)
+    assert "opening balance" in text
+    assert "totals, closing balance" in text
+    assert r"salary\n\x1b[2J" in text
+    assert "2 lines. Pending at the end: 2.00 out, 0.00 in." in text
+
+
+def test_a_statement_of_nobody_or_of_no_time_is_refused() -> None:
+    alice = open_account()
+
+    assert raftpay("statement", "nobody").exit_code == ExitCode.REFUSED
+    for words, said in (
+        (["--from", "2026-02-01", "--to", "2026-01-31"], "has no instant in it"),
+        (["--from", "2026-02-01", "--to", "2026-02-01T00:00:00"], "has no instant in it"),
+        (["--to", "yesterday"], "'--to': 'yesterday' is no time such as 2026-01-31"),
+    ):
+        refused = raftpay("statement", alice, *words)
+        assert refused.exit_code == ExitCode.USAGE
+        assert said in refused.stderr
+
+
 # ---- the cluster
 
 
