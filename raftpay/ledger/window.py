@@ -5,7 +5,8 @@ on every node. Whether and when a segment is dropped is each node's own affair, 
 is then read from the sealed history, what is still needed of it at once (open pending transfers) is kept.
 
 Dropping is two steps. The base moves at once, over all rows of the segment: balances and histories begin behind them.
-The blocks then leave one a command, for to forget a quarter of a million ids takes longer than a node may stand still.
+The blocks then leave with the commands that follow, for to forget a quarter of a million ids takes longer than a node
+may stand still.
 """
 
 from array import array
@@ -156,8 +157,7 @@ class Window:
         books, block = self._books, self._books.transfers.open
         if len(block.ids) + len(block.failed) >= self.sizes.block_entries:
             self._close_block(time)
-        if books.transfers.dropped_blocks < self.cuts[0].block:
-            self._drop_block()
+        self._drop_blocks(entered)
         if books.transfers.ended:
             self._forget_ended()
         if books.histories.untrimmed:
@@ -190,6 +190,17 @@ class Window:
         self._books.transfers.base = self.cuts[0].row
         self._books.transfers.base_segment = self.cuts[0].number
         self._books.histories.begin_with(self.cuts[0].balances)
+
+    def _drop_blocks(self, entered: int) -> None:
+        """Forgets blocks that are dropped, twice as fast as rows come: else the window would hardly ever be smaller
+        than the segment that was sealed and the one behind it.
+        """
+        transfers, left = self._books.transfers, 2 * entered
+        while transfers.dropped_blocks < self.cuts[0].block:
+            left -= len(transfers.blocks[0].ids) + len(transfers.blocks[0].failed)
+            self._drop_block()
+            if left <= 0:
+                break
 
     def _drop_block(self) -> None:
         """Forgets the oldest block, but for the pending transfers in it that are open."""
