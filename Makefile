@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOAK_SECONDS ?= 600
 ROUNDS ?= 50
 
-.PHONY: demo test check bench soak faults format clean
+.PHONY: demo test check bench bench-history soak faults format clean
 
 .venv: .venv/installed
 
@@ -26,6 +26,10 @@ check: .venv
 
 bench: .venv
 	$(BIN)/python -m bench
+
+# Millions of transfers: rate, memory, disk, restarts, a node that lost its disk.
+bench-history: .venv
+	$(BIN)/python -m bench.history
 
 # Fresh seeds of the simulator on all cores.
 soak: .venv

@@ -19,26 +19,26 @@ def account_id(number: int) -> str:
     return f"bench:{number:05d}"
 
 
-async def open_accounts(addresses: list[str]) -> None:
-    accounts = [Account(account_id(number), "EUR") for number in range(ACCOUNTS)]
+async def open_accounts(addresses: list[str], count: int = ACCOUNTS) -> None:
+    accounts = [Account(account_id(number), "EUR") for number in range(count)]
     async with AsyncClient(addresses, deadline_s=30) as client:
-        for first in range(0, ACCOUNTS, BATCH_EVENTS_MAX):
+        for first in range(0, count, BATCH_EVENTS_MAX):
             await client.create_accounts(accounts[first : first + BATCH_EVENTS_MAX])
 
 
 class Transfers:
-    """Makes transfers between random accounts, with ids of its own."""
+    """Makes transfers between random ones of so many accounts, with ids of its own."""
 
-    def __init__(self) -> None:
-        self._prefix, self._number = f"{time.time_ns():x}", 0
+    def __init__(self, accounts: int = ACCOUNTS) -> None:
+        self._accounts, self._prefix, self._number = accounts, f"{time.time_ns():x}", 0
         self._random = random.Random(1)
 
     def take(self, count: int) -> list[Transfer]:
         made = []
         for _ in range(count):
             self._number += 1
-            debit = self._random.randrange(ACCOUNTS)
-            credit = (debit + self._random.randrange(1, ACCOUNTS)) % ACCOUNTS
+            debit = self._random.randrange(self._accounts)
+            credit = (debit + self._random.randrange(1, self._accounts)) % self._accounts
             made.append(Transfer(f"{self._prefix}-{self._number}", account_id(debit), account_id(credit), 100))
         return made
 
