@@ -199,6 +199,8 @@ class Archive:
             yield
             yield from self._take(cut)
         yield from self._merge_runs()
+        if waiting:
+            self.store.rest()
 
     def _take(self, cut: Cut) -> Steps:
         """Let a segment count, with what is there of that which is derived from it."""

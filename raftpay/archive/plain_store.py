@@ -42,6 +42,9 @@ class PlainStore:
         _read(name, data)
         return crc32c(data[4:])
 
+    def rest(self) -> None:
+        """It holds nothing."""
+
 
 def _read(name: str, data: bytes) -> _File:
     if len(data) < 4 or crc32c(data[4:]) != int.from_bytes(data[:4], "little"):

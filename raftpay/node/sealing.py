@@ -52,6 +52,9 @@ class Sealing:
         rows = segment.rows()
         yield
         yield from self._archive.seal(rows)
+        # What sealing took is given back when nothing refers to it any more.
+        del rows
+        self._archive.store.rest()
 
     def _done(self, segment: Segment, outcome: str, error: StorageError | None) -> None:
         self._is_busy = False
