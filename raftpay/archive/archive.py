@@ -167,12 +167,14 @@ class Archive:
         return run_of(self.index.key, ids, cut.number, cut.rows.first + cut.failed.first)
 
     def _count(self, name: str) -> None:
+        self.sealed = self.sealed.with_next(self._read_header(name))
+
+    def _read_header(self, name: str) -> LookupHeader:
         file = self.disk.open(name)
         try:
-            header, _ = read_header(file)
+            return read_header(file)[0]
         finally:
             file.close()
-        self.sealed = self.sealed.with_next(header)
 
     def _merge_runs(self) -> Steps:
         """Few runs are asked faster than many. Whatever happens on the way, the ones that are there cover all ids."""
@@ -272,13 +274,72 @@ class Archive:
 
     def repair(self, damaged: PageDamagedError) -> None:
         """Make a lookup file again, at once. Raises CorruptionError where the segment itself is damaged."""
-        for header in self.sealed.headers:
-            if lookup_name(header.cut) == damaged.name:
-                break
-        else:
+        if self._header_of(damaged.name) is None:
             raise damaged
-        if (known := self._opened.pop(header.cut.number, None)) is not None:
-            known.close()
-        segment = self._shelf.segment(header.cut)
-        for _ in publish(self.disk, damaged.name, encode_lookup(segment, header.cut, header.files)):
+        for _ in self.make_again(damaged.name):
             continue
+        self.reopen(damaged.name)
+
+    def reopen(self, name: str) -> None:
+        """A lookup file is another one: what is asked next opens it anew. On the thread that asks."""
+        header = self._header_of(name)
+        if header is not None and (known := self._opened.pop(header.cut.number, None)) is not None:
+            known.close()
+
+    def _header_of(self, name: str) -> LookupHeader | None:
+        """Of the segment that has this lookup file."""
+        return next((header for header in self.sealed.headers if lookup_name(header.cut) == name), None)
+
+    # ---- what is damaged
+
+    @property
+    def derived(self) -> list[str]:
+        """The files that this node has made for itself of the segments, and can make again."""
+        return [
+            *(lookup_name(header.cut) for header in self.sealed.headers),
+            *(runs.run_name(run) for run in self.index.runs),
+        ]
+
+    def make_again(self, name: str) -> Steps:
+        """Make one of `derived` again. Raises CorruptionError where the segment itself is damaged."""
+        header = self._header_of(name)
+        if header is not None:
+            segment = self._shelf.segment(header.cut)
+            yield
+            yield from publish(self.disk, name, encode_lookup(segment, header.cut, header.files))
+            return
+        for run in self.index.runs:
+            if runs.run_name(run) == name:
+                digest = self.sealed.headers[run.segments[1]].cut.digest
+                yield from publish(self.disk, name, runs.encode_run(run, self.index.key, digest))
+
+    def replace(self, name: str, copy: str) -> Steps:
+        """Put what was fetched from another node, and lies under the name `copy`, in the place of a file of a segment.
+
+        Its bytes are those that were sealed here, or its rows are: another release may have packed them otherwise.
+        Raises CorruptionError, with the copy removed, where neither is so.
+        """
+        header = next(header for header in self.sealed.headers if any(file.name == name for file in header.files))
+        file = self.disk.open(copy)
+        file.fdatasync()
+        file.close()
+        yield
+        try:
+            found = self._file(copy)
+            yield
+            known = next(file for file in header.files if file.name == name)
+            is_same = (found.size_bytes, found.sha256) == (known.size_bytes, known.sha256)
+            segment = None if is_same else self._shelf.segment(header.cut, {name: copy})
+        except CorruptionError:
+            self.disk.remove(copy)
+            raise
+        yield
+        self.disk.rename(copy, name)
+        self.disk.fsync_folder(chain.FOLDER)
+        if segment is None:
+            return
+        files = [SegmentFile(name, found.size_bytes, found.sha256) if f.name == name else f for f in header.files]
+        yield from publish(self.disk, lookup_name(header.cut), encode_lookup(segment, header.cut, files))
+        headers = list(self.sealed.headers)
+        headers[header.cut.number] = self._read_header(lookup_name(header.cut))
+        self.sealed = Sealed(tuple(headers), self.sealed.bases, self.sealed.time_ends)

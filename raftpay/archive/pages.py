@@ -12,12 +12,14 @@ from crc32c import crc32c
 
 from raftpay.errors import CorruptionError
 from raftpay.storage.disk import DiskFile
+from raftpay.storage.snapshots import Steps
 
 PAGE_BYTES: Final = 4096
 _CRC: Final = struct.Struct("<I")
 CONTENT_BYTES: Final = PAGE_BYTES - _CRC.size
 _PART_PAGES: Final = 256
 _KEPT_PAGES: Final = 16
+_STEP_PAGES: Final = 64
 
 
 def paged(*sections: bytes | memoryview) -> list[bytes]:
@@ -53,6 +55,18 @@ class PageDamagedError(CorruptionError):
     def __init__(self, name: str, number: int) -> None:
         super().__init__(f"{name}: the page at byte {number * PAGE_BYTES} is not what was written")
         self.name = name
+
+
+def check_pages(file: DiskFile) -> Steps:
+    """Read all pages, in parts. Raises PageDamagedError."""
+    pages = PagedFile(file)
+    count, rest = divmod(file.size(), PAGE_BYTES)
+    for first in range(0, count, _STEP_PAGES):
+        step = min(_STEP_PAGES, count - first)
+        pages.read(step * CONTENT_BYTES, first * CONTENT_BYTES)
+        yield
+    if rest:
+        raise PageDamagedError(file.name, count)
 
 
 class PagedFile:

@@ -4,7 +4,8 @@ A segment counts if all of its files are there, and it carries the digest of the
 believed here; `Archive` and deep.py compare it with the digest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from raftpay.archive.chain import FOLDER, Cut, file_name, lookup_of, read_about, segments_in
@@ -17,6 +18,7 @@ from raftpay.storage.disk import Disk
 from raftpay.storage.records import REBUILD_ADVICE
 
 _NOTHING: Final[dict[str, list[str]]] = {}
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Shelf:
@@ -64,15 +66,18 @@ class Shelf:
         finally:
             file.close()
 
-    def segment(self, cut: Cut) -> Segment:
-        """What its files hold. Raises CorruptionError where they cannot be read, or it is not what was sealed."""
+    def segment(self, cut: Cut, instead: Mapping[str, str] = NOTHING) -> Segment:
+        """What its files hold. Raises CorruptionError where they cannot be read, or it is not what was sealed.
+
+        instead: where to read a file of the segment, by its name, if not where it belongs.
+        """
         tables: dict[str, Columns] = {}
         for table, span in zip(TABLES, cut.spans, strict=True):
             if not span.count:
                 tables[table.name] = Columns.empty(table, span.first)
                 continue
             name = file_name(cut, table.name)
-            data = read_whole(self._disk, name)
+            data = read_whole(self._disk, instead.get(name, name))
             tables[table.name] = self._store.decode(name, data, Rows(table, span.first, span.count))
         numbers = tables[TRANSFERS.name].numbers
         segment = Segment(cut.number, cut.time, tables, moves_of(numbers["debit"], numbers["credit"]))

@@ -170,6 +170,33 @@ class Founding(Struct, frozen=True, array_like=True, tag=15):
     members: bytes
 
 
+# Of a file of sealed history; "" stands for an entry of the log.
+CopyName = Annotated[str, Meta(pattern=r"^(archive/[0-9A-Za-z][0-9A-Za-z._-]*)?$")]
+
+
+class CopyFetch(Struct, frozen=True, array_like=True, tag=16):
+    """A node asks any other for what is damaged on its own disk, from a byte on: a file, or an entry of a term.
+
+    No term of a leader takes part: what is asked for is the same on all nodes that have it.
+    """
+
+    name: CopyName
+    index: Count
+    entry_term: Count
+    offset: Count
+
+
+class CopyChunk(Struct, frozen=True, array_like=True, tag=17):
+    """A piece of it. total_bytes: of the whole, 0 where the node has none that it could vouch for."""
+
+    name: CopyName
+    index: Count
+    entry_term: Count
+    offset: Count
+    total_bytes: Count
+    data: bytes
+
+
 Message = (
     Hello
     | HelloReply
@@ -186,6 +213,8 @@ Message = (
     | SnapshotFetch
     | SnapshotChunk
     | Founding
+    | CopyFetch
+    | CopyChunk
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -24,10 +24,11 @@ from raftpay.errors import (
     WireError,
 )
 from raftpay.raft import engine as engine_room
+from raftpay.raft.copies import Copies
 from raftpay.raft.engine import Done, Engine
 from raftpay.raft.log import RaftLog
 from raftpay.raft.members import Members
-from raftpay.raft.messages import Message
+from raftpay.raft.messages import CopyChunk, CopyFetch, Message
 from raftpay.raft.options import RaftOptions
 from raftpay.raft.snapshots import Applying, SnapshotParts, Snapshots
 from raftpay.raft.transport import PeerEvents, PeerTransport
@@ -159,7 +160,7 @@ class RaftNode:
 
     snapshots: None to keep the log whole.
 
-    failure: done when the engine has stopped itself; its result is the reason.
+    failure: done when the engine has stopped itself; its result is the reason. snapshots, copies: of this node.
     on_role_change: called on the loop with "leader", "follower" or "candidate".
     """
 
@@ -189,9 +190,15 @@ class RaftNode:
             hung_up=lambda peer: self._guarded(lambda: self._engine.peer_hung_up(peer)),
         )
         self._transport = self._parts.links(options, events)
-        self._snapshots = None
+        self.copies = Copies(
+            journal,
+            None if snapshots is None else snapshots.store.disk,
+            self._transport.send,
+            lambda: [peer.name for peer in self.peers() if peer.is_connected],
+        )
+        self.snapshots: Snapshots | None = None
         if snapshots is not None:
-            self._snapshots = Snapshots(
+            self.snapshots = Snapshots(
                 snapshots.store,
                 journal,
                 snapshots.machine,
@@ -209,7 +216,7 @@ class RaftNode:
             on_role=self._role_changed,
             on_members=self._members_changed,
             rng=self._parts.rng,
-            snapshots=self._snapshots,
+            snapshots=self.snapshots,
         )
         self._sync_thread: Syncs | None = None
         self._step_runner: StepRunner | None = None
@@ -283,7 +290,7 @@ class RaftNode:
     @property
     def snapshot_index(self) -> int:
         """The last entry of the newest snapshot on this node's disk; 0 for none."""
-        return 0 if self._snapshots is None else self._snapshots.index
+        return 0 if self.snapshots is None else self.snapshots.index
 
     @property
     def has_quorum(self) -> bool:
@@ -431,7 +438,10 @@ class RaftNode:
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
     def _received(self, peer: str, message: Message) -> None:
-        self._guarded(lambda: self._engine.receive(peer, message))
+        if isinstance(message, CopyFetch | CopyChunk):
+            self._guarded(lambda: self.copies.received(peer, message))
+        else:
+            self._guarded(lambda: self._engine.receive(peer, message))
 
     def _guarded(self, act: Callable[[], None]) -> None:
         """Let the engine act, and step soon after. Whatever it must not survive stops it."""
@@ -461,6 +471,7 @@ class RaftNode:
             self._start_sync()
             if is_timer:
                 self._engine.tick()
+                self.copies.tick()
             elif self._is_acknowledging and self._engine.role == engine_room.FOLLOWER:
                 # Applying now would keep the fsync thread from the interpreter, and the leader from its answer. The
                 # end of this fsync brings another step.
@@ -508,6 +519,10 @@ class RaftNode:
         """Run them beside the loop, behind what waits there; then `done` on the loop. What it raises stops the node."""
         assert self._step_runner is not None
         self._step_runner.submit(steps, lambda error: self._guarded(lambda: done(error)))
+
+    def fail(self, error: Exception) -> None:
+        """Stop for good, for what was found outside of the engine."""
+        self._fail(error)
 
     def _tell_waiting(self) -> None:
         """Say what keeps a new node from taking part, for as long as it lasts."""

@@ -12,9 +12,10 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Final, Protocol
 
 from raftpay.errors import CorruptionError, DiskFullError, ProtocolError, StorageError
+from raftpay.raft.determinism import now
 from raftpay.raft.messages import Message, SnapshotChunk, SnapshotFetch, SnapshotOffer
 from raftpay.storage.disk import DiskFile
 from raftpay.storage.journal import Journal
@@ -34,6 +35,9 @@ logger = logging.getLogger("raftpay.raft")
 # Its steps are run beside the loop; then it is told, on the loop, what stopped them, or None.
 RunSteps = Callable[[Steps, Callable[[StorageError | None], None]], None]
 
+
+# After a full disk.
+RETRY_S: Final = 5.0
 
 # To a connected peer.
 Send = Callable[[str, Message], None]
@@ -152,8 +156,11 @@ class Snapshots:
     waiting: dict[str, SnapshotFetch] = field(default_factory=dict)
     # To whom which snapshot was given to its end.
     served: set[tuple[str, bytes]] = field(default_factory=set)
-    # The newest snapshot is damaged: the next one is made at once.
+    # A snapshot, or the log behind it, is damaged: the next one is made at once; after a full disk, a while later.
     is_wanted: bool = False
+    not_before_s: float = float("-inf")
+    # Entries up to here are damaged: no tail is kept for their sake.
+    damaged_index: int = 0
 
     @property
     def index(self) -> int:
@@ -173,9 +180,21 @@ class Snapshots:
         if (
             not self.is_writing
             and applied_index > max(1, self.index)
-            and length > (0 if self.is_wanted else max(self.options.log_bytes_max, self.retry_bytes))
+            and (length > max(self.options.log_bytes_max, self.retry_bytes) or self.is_due(now_s))
         ):
             self._make(applied_index, length)
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether one is to be made whatever the length of the log."""
+        return self.is_wanted and now_s >= self.not_before_s
+
+    def pass_over(self, index: int) -> None:
+        """The log up to an applied entry is damaged, and cannot be mended: have a snapshot, and compact past it."""
+        self.damaged_index = max(self.damaged_index, index)
+        if self.index < index:
+            self.is_wanted = True
+        else:
+            self.compact()
 
     def _make(self, index: int, length: int) -> None:
         members = self.members(index)
@@ -192,6 +211,7 @@ class Snapshots:
             image.release()
             if isinstance(error, DiskFullError):
                 self.retry_bytes = length + self.options.log_bytes_max // 10
+                self.not_before_s = now() + RETRY_S
                 logger.warning("no room for a snapshot, tried again later error=%s", error)
                 return
             if error is not None:
@@ -214,7 +234,8 @@ class Snapshots:
     def compact(self) -> None:
         """Drop whole segments behind the verified snapshot, but for the tail."""
         limit = self.index if self.pin is None else min(self.index, self.pin.info.index)
-        self.journal.compact_to(min(limit, self.journal.index_before(self.options.tail_bytes)))
+        kept = max(self.damaged_index, self.journal.index_before(self.options.tail_bytes))
+        self.journal.compact_to(min(limit, kept))
 
     # ---- a leader's side
 
@@ -243,11 +264,11 @@ class Snapshots:
                 return  # It is whole, or no longer wanted, and perhaps removed meanwhile.
             if not isinstance(error, CorruptionError):
                 raise error
-            self._lose(info, error)
+            self.lose(info, error)
 
         self.run(self.store.check(info), done)
 
-    def _lose(self, info: SnapshotInfo, reason: CorruptionError) -> None:
+    def lose(self, info: SnapshotInfo, reason: StorageError) -> None:
         """A snapshot is damaged on this disk. The state is whole in memory: another one takes its place at once."""
         logger.error("a snapshot is damaged, and made anew error=%s", reason)
         self.store.lose(info, str(reason))
@@ -282,7 +303,7 @@ class Snapshots:
         except CorruptionError as error:
             if name != info.name:
                 raise  # No other node's copy can be put in its place here.
-            self._lose(info, error)
+            self.lose(info, error)
             return None
         finally:
             file.close()

@@ -24,6 +24,8 @@ from typing import Protocol
 from raftpay.errors import DiskFullError, StorageError, UnreadableError
 
 SECTOR_BYTES = 512
+# What the kernel keeps in memory, reads and drops at a time.
+PAGE_BYTES = 4096
 # Zeros are written and synced by the slice, so that the journal's own fdatasync waits for little more than one.
 ZERO_SLICE_BYTES = 1 << 20
 _ZEROS = bytes(ZERO_SLICE_BYTES)
@@ -72,6 +74,9 @@ class Disk(Protocol):
     """A folder tree that belongs to one node."""
 
     def open(self, name: str) -> DiskFile: ...
+
+    def open_uncached(self, name: str) -> DiskFile:
+        """For reading only: what the medium holds, not what memory remembers of it, where the system can be made to."""
 
     def create(self, name: str) -> DiskFile:
         """A new empty file; one that is there is an error."""
@@ -183,6 +188,25 @@ class RealFile:
             os.close(fd)
 
 
+class UncachedFile(RealFile):
+    """Read from the medium: the pages of each read are dropped before, or a page that rotted would look well for as
+    long as the kernel remembers it; and after, for a pass over a long history must not push out what the node works
+    with. Pages that wait to be written are kept by the kernel.
+    """
+
+    __slots__ = ()
+
+    def pread(self, size: int, offset: int) -> bytes:
+        self._drop(size, offset)
+        data = super().pread(size, offset)
+        self._drop(size, offset)
+        return data
+
+    def _drop(self, size: int, offset: int) -> None:
+        start, stop = offset - offset % PAGE_BYTES, -(-(offset + size) // PAGE_BYTES) * PAGE_BYTES
+        os.posix_fadvise(self._fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+
+
 class RealDisk:
     """A folder of the operating system.
 
@@ -195,6 +219,12 @@ class RealDisk:
     def open(self, name: str) -> RealFile:
         try:
             return RealFile(os.open(self.root / name, os.O_RDWR | os.O_CLOEXEC), name)
+        except OSError as error:
+            raise storage_error(error, f"opening {name} in {self.root}") from error
+
+    def open_uncached(self, name: str) -> UncachedFile:
+        try:
+            return UncachedFile(os.open(self.root / name, os.O_RDONLY | os.O_CLOEXEC), name)
         except OSError as error:
             raise storage_error(error, f"opening {name} in {self.root}") from error
 

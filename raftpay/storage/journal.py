@@ -11,17 +11,18 @@ the small file beside the records in marks.py.
 3. An error of the disk that leaves the state in doubt is final: the journal gives what it has and refuses everything
    else. A full disk is not one: the append did not happen, and works again once there is room.
 4. A name in the folder is synced with the first entries behind it, in the same SyncJob.
+5. What is found damaged and written once more (`rewrite`) counts as synced only after the next sync.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
-from raftpay.errors import DiskFullError, StorageError
-from raftpay.storage.disk import Disk, DiskFile, Preparation
+from raftpay.errors import CorruptionError, DiskFullError, StorageError
+from raftpay.storage.disk import PAGE_BYTES, Disk, DiskFile, Preparation
 from raftpay.storage.marks import Marks
 from raftpay.storage.payload_cache import PayloadCache
 from raftpay.storage.records import (
@@ -33,6 +34,7 @@ from raftpay.storage.records import (
 )
 from raftpay.storage.recovery import Recovery, recover
 from raftpay.storage.reserve import Reserve
+from raftpay.storage.scrub import SegmentReading
 from raftpay.storage.segment import RESET_NAME, Segment, erase, segment_name
 from raftpay.storage.sync_job import SyncGate, SyncJob
 
@@ -182,6 +184,97 @@ class Journal:
                 ):
                     found.append(segment.first_index + place)
         return found
+
+    # ---- what is read again, and written once more where it is damaged
+
+    @property
+    def segment_numbers(self) -> list[int]:
+        """Of the segments that are there, oldest first."""
+        return [segment.number for segment in self._segments]
+
+    def reading(self, number: int) -> SegmentReading | None:
+        """What of a segment is on the disk, for a read beside this thread; None if it is not there any more."""
+        segment = next((segment for segment in self._segments if segment.number == number), None)
+        if segment is None:
+            return None
+        count = max(0, min(segment.last_index, self.synced_index) + 1 - segment.first_index)
+        return SegmentReading(
+            segment.file.name,
+            self._header_of(segment),
+            self._marks.now.salt,
+            segment.offsets[:count],
+            segment.terms[:count],
+            segment.offset_of(segment.first_index + count),
+            has_end=segment is not self._active,
+        )
+
+    def _header_of(self, segment: Segment) -> SegmentHeader:
+        return SegmentHeader(self._marks.now.cluster, segment.number, segment.first_index, segment.previous_term)
+
+    def is_whole(self, index: int) -> bool:
+        """Whether the entry lies on the disk as it was written. True for one that is not there any more."""
+        if not self.first_index <= index <= self.last_index:
+            return True
+        try:
+            self._segment_of(index).read(index, index)
+        except CorruptionError:
+            return False
+        return True
+
+    def payload_in_memory(self, index: int) -> bytes | None:
+        """That of an entry, as it was appended, if it is still in memory."""
+        return self._cache.get(index)
+
+    def length_of(self, index: int) -> int:
+        """How many bytes the record of the entry takes."""
+        segment = self._segment_of(index)
+        return segment.offset_of(index + 1) - segment.offset_of(index)
+
+    def rewrite(self, first: int, payloads: Sequence[bytes]) -> None:
+        """Write entries of one segment once more in their places, from `first` on; the header with the first of all.
+
+        In one write that covers whole pages where they begin or end the records: a page that cannot be read cannot be
+        written in part. Of each, the length is that of before (`length_of`). Not synced yet, and not counted so.
+        """
+        if self._failure is not None:
+            raise self._refusal()
+        segment, last = self._segment_of(first), first + len(payloads) - 1
+        assert first <= last <= segment.last_index, (first, last, segment.last_index)
+        start, stop = segment.offset_of(first), segment.offset_of(last + 1)
+        durable = min(first - 1, self.synced_index)
+        data = b"".join(
+            encode_record(self._marks.now.salt, index, self.term_at(index), durable, payload)
+            for index, payload in enumerate(payloads, first)
+        )
+        assert len(data) == stop - start, (first, last, len(data), stop - start)
+        if first == segment.first_index:
+            start, data = 0, self._header_of(segment).encode() + data
+        if last == segment.last_index:
+            data += bytes(min(-stop % PAGE_BYTES, segment.size - stop))
+        self._write_again(segment, data, start, index=first)
+
+    def rewrite_header(self, number: int) -> None:
+        """The same for the header of a segment."""
+        segment = next(segment for segment in self._segments if segment.number == number)
+        self._write_again(segment, self._header_of(segment).encode(), 0, index=segment.last_index)
+
+    def erase_behind(self, number: int, start: int, stop: int) -> None:
+        """The same for bytes behind the last record of a segment that is not written to any more."""
+        segment = next(segment for segment in self._segments if segment.number == number)
+        assert segment is not self._active, number
+        assert start >= segment.end, (number, start, segment.end)
+        self._write_again(segment, bytes(min(stop, segment.size) - start), start, index=segment.last_index)
+
+    def _write_again(self, segment: Segment, data: bytes, start: int, *, index: int) -> None:
+        """index: from it on nothing counts as synced until it has been synced again."""
+        try:
+            segment.file.pwrite(data, start)
+        except StorageError as error:
+            self._failure = error
+            raise
+        self.synced_index = max(self.first_index - 1, min(self.synced_index, index - 1))
+        for job in self._jobs:
+            job.index = min(job.index, self.synced_index)
 
     def append(self, index: int, term: int, payload: bytes) -> None:
         """Write the next entry; it is not synced yet.

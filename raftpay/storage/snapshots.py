@@ -12,7 +12,7 @@ of all. The rules:
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Self
@@ -39,6 +39,7 @@ _BLOCK: Final = struct.Struct("<II")
 _CRC: Final = struct.Struct("<I")
 
 Steps = Iterator[None]
+OpenFile = Callable[[str], DiskFile]
 
 
 class StateFile(msgspec.Struct, frozen=True, array_like=True):
@@ -223,10 +224,10 @@ class SnapshotStore:
             if name.endswith(".snap") and name not in kept
         ]
 
-    def check(self, info: SnapshotInfo) -> Steps:
+    def check(self, info: SnapshotInfo, open_file: OpenFile | None = None) -> Steps:
         """Read a snapshot once more. Raises CorruptionError if it is not what it was."""
         found = Written()
-        yield from self._verify(info.name, found)
+        yield from self._verify(info.name, found, open_file)
         if found.info != info:
             raise _damaged(info.name, 0, "it is another one than was written")
 
@@ -275,9 +276,9 @@ class SnapshotStore:
         assert written.info is not None
         return written.info
 
-    def _verify(self, name: str, written: Written) -> Steps:
+    def _verify(self, name: str, written: Written, open_file: OpenFile | None = None) -> Steps:
         """Read the whole file as it lies on the disk. Raises CorruptionError."""
-        file = self.disk.open(name)
+        file = (open_file or self.disk.open)(name)
         try:
             header, offset = _read_header(file, name, self.cluster)
             digest, total, start = hashlib.sha256(file.pread(offset, 0)), 0, offset
