@@ -30,7 +30,9 @@ COMMAND_OVERHEAD_BYTES_MAX: Final = 1 * KIB
 _NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
 _NAME_FORM: Final = "1 to 32 of a-z, 0-9 and -"
 
-_Section = TypeVar("_Section", "RaftConfig", "LimitsConfig", "CommitConfig", "JournalConfig", "SnapshotConfig")
+_Section = TypeVar(
+    "_Section", "RaftConfig", "LimitsConfig", "CommitConfig", "JournalConfig", "SnapshotConfig", "ScrubConfig"
+)
 
 
 def _setting(default: float, low: float, high: float) -> Any:  # Any: dataclasses.field() is typed as its default
@@ -106,6 +108,14 @@ class SnapshotConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScrubConfig:
+    """How often, and how fast, a node reads again what lies on its disk. rate_bytes_max: 0 for never."""
+
+    interval_s: float = _setting(86_400.0, 0.01, 31_536_000.0)
+    rate_bytes_max: int = _setting(4 * MIB, 0, 4096 * MIB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
     """A whole file, checked. nodes are in the order of the file, by name."""
 
@@ -117,6 +127,7 @@ class ClusterConfig:
     commit: CommitConfig = dataclasses.field(default_factory=CommitConfig)
     journal: JournalConfig = dataclasses.field(default_factory=JournalConfig)
     snapshot: SnapshotConfig = dataclasses.field(default_factory=SnapshotConfig)
+    scrub: ScrubConfig = dataclasses.field(default_factory=ScrubConfig)
 
     @property
     def entry_bytes_max(self) -> int:
@@ -158,7 +169,7 @@ def parse(text: str, path: Path) -> ClusterConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     reader = _Reader(path)
-    reader.check_keys("", document, ("cluster", "nodes", "raft", "limits", "commit", "journal", "snapshot"))
+    reader.check_keys("", document, ("cluster", "nodes", "raft", "limits", "commit", "journal", "snapshot", "scrub"))
     cluster = reader.table("cluster", document)
     reader.check_keys("cluster", cluster, ("id",))
     config = ClusterConfig(
@@ -170,6 +181,7 @@ def parse(text: str, path: Path) -> ClusterConfig:
         commit=reader.section(CommitConfig, "commit", document),
         journal=reader.section(JournalConfig, "journal", document),
         snapshot=reader.section(SnapshotConfig, "snapshot", document),
+        scrub=reader.section(ScrubConfig, "scrub", document),
     )
     _check_relations(reader, config)
     return config

@@ -140,7 +140,7 @@ BAD_FILES = {
     "unknown_section": (
         GOOD + "[limit]\n",
         "limit: unknown section, did you mean 'limits'; "
-        "known are cluster, nodes, raft, limits, commit, journal, snapshot",
+        "known are cluster, nodes, raft, limits, commit, journal, snapshot, scrub",
     ),
     "unknown_key": (
         GOOD + "[raft]\nheartbeat = 0.1\n",

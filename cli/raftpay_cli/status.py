@@ -113,6 +113,9 @@ def _tables(addresses: dict[str, str], seen: dict[str, Seen]) -> Iterator[Table 
     for name, node in seen.items():
         if isinstance(node, str):
             yield Text(f"{name}: {node}", style="dim")
+            continue
+        for damaged in node.scrub.damaged:
+            yield Text(f"{name}: damaged on its disk, and not repaired yet: {damaged}", style="bold red")
 
 
 def _headline(seen: dict[str, Seen]) -> Text:

@@ -152,6 +152,21 @@ class PeerInfo(Struct, frozen=True):
     is_voter: bool = True
 
 
+class ScrubInfo(Struct, frozen=True, kw_only=True):
+    """What a node has found by reading again what lies on its disk, since its start.
+
+    passes: over all of it. last_pass_ended: nanoseconds since the epoch, 0 for never; last_pass_bytes: that it read.
+    found, repaired: how many damaged files. damaged: those that are not repaired yet, each with why.
+    """
+
+    passes: int = 0
+    last_pass_ended: int = 0
+    last_pass_bytes: int = 0
+    found: int = 0
+    repaired: int = 0
+    damaged: list[str] = []
+
+
 class NodeStatus(Struct, frozen=True, kw_only=True):
     """How one node sees itself and the cluster. Indexes are those of the log; see the Raft paper for their meaning.
 
@@ -161,6 +176,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     command_version: of new log entries: the newest that every member can apply. members_index: of the entry that says
     who the members are; 0 while the node knows of none: it is new, or being rebuilt.
     ledger_time: of the last event applied, nanoseconds since the epoch.
+    scrub: what it found damaged on its disk.
     """
 
     name: str
@@ -186,6 +202,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     uptime_s: float
     has_quorum: bool
     peers: list[PeerInfo]
+    scrub: ScrubInfo = ScrubInfo()
     data_directory: str
     pid: int
 

@@ -5,6 +5,7 @@ machine's and the ledger's business, when it is done the group commit's; questio
 """
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -30,6 +31,7 @@ from raftpay.node.calls import (
 )
 from raftpay.node.group_commit import GroupCommit
 from raftpay.node.reads import LinearizableReads
+from raftpay.node.scrubbing import Scrubbing
 from raftpay.raft.node import RaftNode
 from raftpay.wire.rpc import array_length, encode_response
 
@@ -134,10 +136,12 @@ class Methods:
         refusals: Refusals,
         group_commit: GroupCommit,
         reads: LinearizableReads,
+        scrubbing: Scrubbing,
     ) -> None:
         self._config, self._name = config, name
         self._raft, self._ledger = raft, ledger
         self._refusals, self._group_commit, self._reads = refusals, group_commit, reads
+        self._scrubbing = scrubbing
         self._started = time.monotonic()
         self._table: dict[str, _Handler] = {
             "create_accounts": self._create(check_create_accounts),
@@ -345,6 +349,7 @@ class Methods:
                 }
                 for peer in raft.peers()
             ],
+            "scrub": {**dataclasses.asdict(self._scrubbing.report), "damaged": self._scrubbing.damaged},
             "data_directory": str(self._config.nodes[self._name].data),
             "pid": os.getpid(),
         }

@@ -22,6 +22,7 @@ from raftpay.node.group_commit import GroupCommit, GroupCommitOptions
 from raftpay.node.log import log_line
 from raftpay.node.methods import Methods
 from raftpay.node.reads import LinearizableReads
+from raftpay.node.scrubbing import Scrubbing
 from raftpay.node.sealing import Sealing
 from raftpay.raft import RaftNode, RaftOptions, SnapshotOptions, SnapshotParts
 from raftpay.raft.catch_up import restore
@@ -72,6 +73,10 @@ class Node:
                 machine,
                 snapshots=SnapshotParts(self.snapshots, machine, _snapshot_options(config)),
             )
+            self.raft.copies.rate_bytes_s = config.snapshot.fetch_rate_bytes_max
+            self.scrubbing = Scrubbing(
+                config.scrub, self.raft, journal=self.journal, archive=self.archive, clock_ns=clock_ns
+            )
             machine.on_applied = Sealing(self.ledger, self.archive, self.raft, asyncio.get_running_loop().time).look
         except BaseException:
             self.journal.close()
@@ -83,7 +88,14 @@ class Node:
             self.raft, refusals, waiting_max=limits.queue_requests_max, timeout_s=limits.request_timeout_s
         )
         self.methods = Methods(
-            config, name, self.raft, self.ledger, refusals=refusals, group_commit=self.group_commit, reads=self.reads
+            config,
+            name,
+            self.raft,
+            self.ledger,
+            refusals=refusals,
+            group_commit=self.group_commit,
+            reads=self.reads,
+            scrubbing=self.scrubbing,
         )
         self.front = ClientFront(limits, self.methods.dispatch)
 
@@ -111,6 +123,7 @@ class Node:
         try:
             await node.raft.start()
             await node.front.start(node_config.client)
+            node.scrubbing.start()
         except BaseException:
             await node.close()
             raise
@@ -154,6 +167,7 @@ class Node:
 
     async def close(self) -> None:
         """Close at once: what is in flight is answered as unknown. The journal keeps all that was acknowledged."""
+        self.scrubbing.stop()
         await self.reads.close()
         self.group_commit.abandon()
         await self.front.stop()
