@@ -99,6 +99,11 @@ class Engine(Elections):
 
     # ---- what the engine is at ------------------------------------------------------------------------------------
 
+    @property
+    def standing(self) -> tuple[int, int, int, int]:
+        """Role, term, commit index, index of the members: for whoever asks again and again what has changed."""
+        return self.role, self.term, self.commit_index, self.log.configurations.index
+
     def match_index(self, peer: str) -> int | None:
         """How far a follower's journal is known to equal ours; None where this node does not lead."""
         progress = self._progress.get(peer)
@@ -160,11 +165,12 @@ class Engine(Elections):
         self._commit()
         self._stock_tick()
         self._tend_members()
-        self._reads.advance(self._confirmed_round() if self.role == LEADER else 0, self.applied_index)
+        self._advance_reads()
         if self.snapshots is not None:
-            self.snapshots.tick(self.applied_index, now())
+            now_s = now()
+            self.snapshots.tick(self.applied_index, now_s)
             if self.role == LEADER:
-                self.snapshots.serve(self.term, now(), self._send)
+                self.snapshots.serve(self.term, now_s, self._send)
 
     def advance(self) -> None:
         """Do what an event has made possible: commit, apply, answer reads. The rest of a tick only time brings."""
@@ -173,7 +179,7 @@ class Engine(Elections):
         elif self.applied_index < self.commit_index or self._reads.is_waiting or self.role == LEADER:
             self._commit()
             self._apply_committed()
-            self._reads.advance(self._confirmed_round() if self.role == LEADER else 0, self.applied_index)
+            self._advance_reads()
 
     def propose(self, payload: bytes, done: Done) -> int:
         """Append an entry and send it to the followers; the caller fsyncs. Returns its index.
@@ -228,6 +234,10 @@ class Engine(Elections):
             self._confirm_read(lambda index: self._send(peer, ReadIndexReply(message.number, index)))
         else:
             self._send(peer, ReadIndexReply(message.number, 0))
+
+    def _advance_reads(self) -> None:
+        if self._reads.is_waiting:
+            self._reads.advance(self._confirmed_round() if self.role == LEADER else 0, self.applied_index)
 
     def _confirmed_round(self) -> int:
         """The latest round that a majority, this node included, has confirmed in its term."""
@@ -416,7 +426,7 @@ class Engine(Elections):
         Terms ascend along the log: the last such entry decides (Raft paper 5.4.2). Stock's loop (lines 658-672) reads
         every entry from the commit index on, the whole log after a restart; without match indexes it ends at once.
         """
-        if self.role == LEADER:
+        if self.role == LEADER and self.commit_index < self.last_index:
             index = self._quorum_index()
             if index > self.commit_index and self.log.journal.term_at(index) == self.term:
                 self._commit_to(index)

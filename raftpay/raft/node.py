@@ -259,6 +259,11 @@ class RaftNode:
         return ROLE_NAMES[self._engine.role]
 
     @property
+    def standing(self) -> tuple[int, int, int, int]:
+        """Changes whenever role, term, commit index or the members do, and costs less to ask than these."""
+        return self._engine.standing
+
+    @property
     def leader(self) -> str | None:
         return self._engine.leader
 
@@ -483,14 +488,18 @@ class RaftNode:
         except Exception as error:  # noqa: BLE001  the outermost frame of the engine, where it stops for good
             self._fail(error)
             return
-        for waiter in [waiter for waiter in self._waiters if waiter[0]()]:
-            self._waiters.remove(waiter)
-            if not waiter[1].done():
-                waiter[1].set_result(None)
+        if self._waiters:
+            self._tell_waiters()
         if self._engine.applied_index < self._engine.commit_index and not self._is_step_due:
             # A long log is applied in slices, so that messages and heartbeats get their turn between them.
             self._is_step_due = True
             self._loop.call_soon(self._step)
+
+    def _tell_waiters(self) -> None:
+        for waiter in [waiter for waiter in self._waiters if waiter[0]()]:
+            self._waiters.remove(waiter)
+            if not waiter[1].done():
+                waiter[1].set_result(None)
 
     def _start_sync(self) -> None:
         if self._is_syncing or self._sync_thread is None:

@@ -67,21 +67,27 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
 
     # ---- what it is at ----------------------------------------------------------------------------------------------
 
+    # Read many times for each message, so neither converted nor asked through PySyncObj's own properties.
+    _SyncObj__raftState: int
+    _SyncObj__raftCurrentTerm: int
+    _SyncObj__raftCommitIndex: int
+    _SyncObj__raftLastApplied: int
+
     @property
     def role(self) -> int:
-        return int(self._SyncObj__raftState)
+        return self._SyncObj__raftState
 
     @property
     def term(self) -> int:
-        return int(self.raftCurrentTerm)
+        return self._SyncObj__raftCurrentTerm
 
     @property
     def commit_index(self) -> int:
-        return int(self.raftCommitIndex)
+        return self._SyncObj__raftCommitIndex
 
     @property
     def applied_index(self) -> int:
-        return int(self.raftLastApplied)
+        return self._SyncObj__raftLastApplied
 
     @property
     def last_index(self) -> int:
@@ -203,6 +209,9 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
     def _SyncObj__sendAppendEntries(self, *, is_heartbeat: bool = True) -> None:
         """Stock sends whole backlogs without a window, and moves nextIndex on whether or not a message left."""
         self._replicate(is_heartbeat=is_heartbeat)
+
+    def _SyncObj__tryLogCompaction(self) -> None:
+        """Stock looks on every tick for a dump to make, and never makes one here (stock_parts.py)."""
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:
         """S8, S18: stock unpickles, and applies again on every tick what raised."""

@@ -29,6 +29,8 @@ class Contacts:
         self._answered_s: dict[str, float] = {}
         self._term, self._members_index = 0, -1
         self._voters: frozenset[str] = frozenset()
+        # Since when no majority has answered; None: not reckoned since the last answer.
+        self._majority_s: float | None = None
         self._lonely_since_s: float | None = None
 
     def received(self, raft: RaftNode, peer: str, message: Message) -> None:
@@ -38,6 +40,7 @@ class Contacts:
                 self._leader_s = self._clock()
             case AppendReply() | SnapshotFetch() if message.term == raft.term:
                 self._answered_s[peer] = self._clock()
+                self._majority_s = None
             case _:
                 return
 
@@ -59,11 +62,11 @@ class Contacts:
     def turned(self, raft: RaftNode) -> None:
         """Rule 2, after each turn of a leader."""
         now_s = self._clock()
-        if (raft.term, raft.members_index) != (self._term, self._members_index):
+        if raft.term != self._term or raft.members_index != self._members_index:
             self._begin(raft, now_s)
-        # With this node, so many others are a majority.
-        needed = (len(self._voters) + 1) // 2
-        latest_s = sorted(self._answered_s[name] for name in self._voters)[-needed] if needed else now_s
+        latest_s = self._majority_s
+        if latest_s is None:
+            latest_s = self._majority_s = self._latest_majority_s()
         if now_s - latest_s <= 2 * self._options.election_timeout_max_s:
             self._lonely_since_s = None
         elif self._lonely_since_s is None:
@@ -74,10 +77,16 @@ class Contacts:
                 f"{self._options.name} leads in term {raft.term}, {now_s - latest_s:.3f} s after a majority answered",
             )
 
+    def _latest_majority_s(self) -> float:
+        """When a majority, this node included, had last answered."""
+        needed = (len(self._voters) + 1) // 2
+        return sorted(self._answered_s[name] for name in self._voters)[-needed] if needed else float("inf")
+
     def _begin(self, raft: RaftNode, now_s: float) -> None:
         """A term in office, or other members: whoever is new has time to answer."""
         known = self._voters if raft.term == self._term else frozenset()
         others = frozenset(name for name, member in raft.members.items() if member.is_voter) - {self._options.name}
         self._answered_s |= dict.fromkeys(others - known, now_s)
         self._term, self._members_index, self._voters = raft.term, raft.members_index, others
+        self._majority_s = None
         self._lonely_since_s = None

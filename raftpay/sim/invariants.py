@@ -44,6 +44,7 @@ class Watched(Protocol):
     raft: RaftNode
     commit_seen: int
     role_seen: str
+    standing_seen: tuple[int, int, int, int] | None
     applied_index: int
 
 
@@ -280,8 +281,12 @@ class Invariants:
         ]
 
     def turned(self, life: Watched) -> None:
-        """After each turn of a node: elections and commits."""
+        """After each turn of a node: elections and commits. Most turns change nothing of what they rest on."""
         raft = life.raft
+        standing = raft.standing
+        if standing == life.standing_seen:
+            return
+        life.standing_seen = standing
         if self.configurations.get(life.name, (0, {}))[0] != raft.members_index:
             self.configurations[life.name] = raft.members_index, raft.members
             self.trace.note("members", life.name, raft.members_index, _shown(raft.members))

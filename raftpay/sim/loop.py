@@ -7,9 +7,9 @@ message and no fault is known here.
 """
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from heapq import heappop, heappush
 from types import CoroutineType
 from typing import Any, Final
 
@@ -39,11 +39,12 @@ class Schedule:
 
     def at(self, when_s: float, act: Act, *args: object) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (max(when_s, self.now_s), self._count, act, args))
+        now_s = self.now_s
+        heappush(self._heap, (when_s if when_s > now_s else now_s, self._count, act, args))
 
     def after(self, delay_s: float, act: Act, *args: object) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (self.now_s + max(0.0, delay_s), self._count, act, args))
+        heappush(self._heap, (self.now_s + delay_s if delay_s > 0.0 else self.now_s, self._count, act, args))
 
     def run_until(self, end_s: float, is_over: Callable[[], bool]) -> None:
         """Let things happen until then, or until it is over, which is asked before the first and every LOOK_EVERY."""
@@ -54,7 +55,7 @@ class Schedule:
                     return
                 left = LOOK_EVERY
             left -= 1
-            self.now_s, _, act, args = heapq.heappop(heap)
+            self.now_s, _, act, args = heappop(heap)
             act(*args)
         if not is_over():
             self.now_s = max(self.now_s, end_s)
@@ -99,8 +100,8 @@ class SimHandle(asyncio.TimerHandle):
 class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and GroupCommit use
     """The loop of one life of one node.
 
-    rate, offset_s: how its monotonic clock relates to simulated seconds. after_turn: called after each turn.
-    is_cut: the process has ended within the present turn.
+    rate, offset_s: how its monotonic clock relates to simulated seconds. after_turn: called after each turn, for its
+    owner to set. is_cut: the process has ended within the present turn.
     """
 
     def __init__(
@@ -109,11 +110,10 @@ class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and G
         *,
         rate: float,
         offset_s: float,
-        after_turn: Callable[[], None],
     ) -> None:
         self._schedule = schedule
         self.rate, self.offset_s = rate, offset_s
-        self._after_turn = after_turn
+        self.after_turn: Callable[[], None] = lambda: None
         self._ready: deque[SimHandle] = deque()
         # What came from outside and waits for its turn.
         self._inbox: deque[tuple[Act, tuple[object, ...]]] = deque()
@@ -201,7 +201,7 @@ class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and G
             schedule.running = None
             self._busy_until_s = schedule.now_s + TURN_S + self.spent_s
             self.spent_s = 0.0
-        self._after_turn()
+        self.after_turn()
 
     # ---- what asyncio and the node's own code ask of a loop
 

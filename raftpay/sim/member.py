@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NamedTuple
 
 from raftpay.archive.archive import Archive
@@ -221,6 +222,8 @@ class Life:
         self.is_open = False
         self.commit_seen = 1
         self.role_seen = "follower"
+        # What the checks have seen of RaftNode.standing.
+        self.standing_seen: tuple[int, int, int, int] | None = None
         self.applied_index = 1
         self.release = member.release
         # Those that will learn of the end of this process, in order of arrival.
@@ -269,9 +272,9 @@ class Member:
             self.world.schedule,
             rate=rate,
             offset_s=self.rng.uniform(100.0, 10_000.0),
-            after_turn=lambda: self.after_turn(life),
         )
         self.life = life = Life(self, loop)
+        loop.after_turn = partial(self.after_turn, life)
         self.world.invariants.trace.note("start", self.name)
         loop.deliver(self._open, life)
 
