@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from raftpay.archive import chain, runs
 from raftpay.archive.chain import Cut, SegmentFile, cut_of, file_name, lookup_name
@@ -75,7 +75,7 @@ class Archive:
         self._opened: OrderedDict[int, Lookup] = OrderedDict()
 
     @classmethod
-    def open(cls, disk: Disk, cluster_id: str, store: Store | None = None) -> "Archive":
+    def open(cls, disk: Disk, cluster_id: str, store: Store | None = None) -> Self:
         """What is sealed on this disk. store: one that others of this process use too; its own where it is None.
 
         Raises FormatVersionError, and CorruptionError for a segment that is not what was sealed.

@@ -191,8 +191,8 @@ class Faults:
 
     def _torn(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
         """At once, or within what takes several steps and is rare: when the node, or any node, next begins it."""
-        after, is_power_lost = rng.randint(0, 12), rng.random() < 0.6
-        act = rng.choice([None, None, *ACTS])
+        act, is_power_lost = rng.choice([None, None, *ACTS]), rng.random() < 0.6
+        after = rng.randint(0, ACTS[act or "start"])
         if act is None:
             member.cut_soon(after, is_power_lost=is_power_lost)
             return None

@@ -16,6 +16,7 @@ from raftpay.archive.history import SealedFiles
 from raftpay.archive.plain_store import PlainStore
 from raftpay.errors import CorruptionError, DiskFullError, StorageError
 from raftpay.ledger import Ledger, Results
+from raftpay.ledger.sealed import SegmentRows
 from raftpay.machine import COMMAND_VERSION, CheckedRequest, Machine, StateImage
 from raftpay.node.calls import Call, Refusals
 from raftpay.node.group_commit import GroupCommit
@@ -36,7 +37,7 @@ from raftpay.sim.settings import CLUSTER, REQUEST_TIMEOUT_S, Settings
 from raftpay.storage.hard_state import HardStateFile
 from raftpay.storage.journal import SyncJob
 from raftpay.storage.sim_disk import PowerLossError, SimDelays, SimDisk
-from raftpay.storage.snapshots import SnapshotHeader, SnapshotStore, Steps, Written
+from raftpay.storage.snapshots import SnapshotHeader, SnapshotStore, StateFile, Steps, Written
 
 # How long one step of writing or checking a snapshot takes.
 STEP_S: Final = (0.0001, 0.004)
@@ -49,9 +50,9 @@ SYNC_S: Final = (0.0002, 0.003)
 EPOCH_NS: Final = 1_780_000_000 * 10**9
 
 
-# What takes several writes and fsyncs, and is rare: opening what is on the disk, cutting the log, beginning it anew
-# behind a snapshot, and compacting it.
-ACTS: Final = ("start", "cut", "reset", "compact")
+# What takes several writes and fsyncs, and is rare, and about how many: opening what is on the disk, cutting the log,
+# beginning it anew behind a snapshot, compacting it, writing a snapshot, installing a fetched part of one, sealing.
+ACTS: Final = {"start": 12, "cut": 12, "reset": 12, "compact": 12, "snapshot": 12, "install": 24, "seal": 36}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +123,33 @@ class _WatchedMachine(Machine):
 
 
 class _WatchedStore(SnapshotStore):
-    """Counts what it has written and verified."""
+    """Counts what it has written and verified. on_act: told which of ACTS begins."""
 
     counts: Counts
+    on_act: Callable[[str], None]
 
     def write(self, header: SnapshotHeader, chunks: Iterable[bytes], written: Written) -> Steps:
+        self.on_act("snapshot")
         yield from super().write(header, chunks, written)
         self.counts.snapshots_made += 1
+
+    def receive(self, part: str, index: int, term: int, written: Written) -> Steps:
+        self.on_act("install")
+        yield from super().receive(part, index, term, written)
+
+    def receive_file(self, part: str, wanted: StateFile) -> Steps:
+        self.on_act("install")
+        yield from super().receive_file(part, wanted)
+
+
+class _WatchedArchive(Archive):
+    """on_act: told which of ACTS begins."""
+
+    on_act: Callable[[str], None]
+
+    def seal(self, rows: SegmentRows) -> Steps:
+        self.on_act("seal")
+        yield from super().seal(rows)
 
 
 class _SimSyncs:
@@ -308,8 +329,9 @@ class Member:
         life.journal = WatchedJournal.open(self.disk, settings.journal)  # type: ignore[assignment]  # makes what it is called on
         life.hard_state = HardStateFile.open(self.disk, cluster_id=CLUSTER, draw=lambda: self.rng.getrandbits(62) + 1)
         store = _WatchedStore.open(self.disk, CLUSTER)
-        store.counts, life.snapshots = invariants.counts, store
-        life.archive = Archive.open(self.disk, CLUSTER, PlainStore())
+        store.counts, store.on_act, life.snapshots = invariants.counts, self.begins, store
+        archive = _WatchedArchive.open(self.disk, CLUSTER, PlainStore())
+        archive.on_act, life.archive = self.begins, archive
         life.ledger = Ledger(SealedFiles(life.archive), sizes=settings.window)
         life.machine = _WatchedMachine(life.ledger, life.archive, life, invariants)
         restore(life.journal, life.snapshots, life.machine)
