@@ -93,7 +93,7 @@ class CommitConfig:
 class JournalConfig:
     """Sizes of the journal on disk and of its tail in memory."""
 
-    segment_bytes: int = _setting(64 * MIB, 1 * MIB, 1024 * MIB)
+    segment_bytes: int = _setting(16 * MIB, 1 * MIB, 1024 * MIB)
     cache_bytes: int = _setting(16 * MIB, 1 * MIB, 4096 * MIB)
     reserve_bytes: int = _setting(16 * MIB, 0, 4096 * MIB)
 
@@ -102,8 +102,8 @@ class JournalConfig:
 class SnapshotConfig:
     """When the state is written whole so that the journal can drop what is behind it, and how peers fetch it."""
 
-    log_bytes_max: int = _setting(256 * MIB, 64 * KIB, 65_536 * MIB)
-    tail_bytes: int = _setting(64 * MIB, 0, 65_536 * MIB)
+    log_bytes_max: int = _setting(32 * MIB, 64 * KIB, 65_536 * MIB)
+    tail_bytes: int = _setting(16 * MIB, 0, 65_536 * MIB)
     fetch_rate_bytes_max: int = _setting(32 * MIB, 64 * KIB, 65_536 * MIB)
 
 

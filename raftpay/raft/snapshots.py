@@ -90,8 +90,8 @@ class SnapshotOptions:
     pin_log_bytes_max: a snapshot that a follower is fetching is kept, with the log behind it, up to so much log.
     """
 
-    log_bytes_max: int = 256 << 20
-    tail_bytes: int = 64 << 20
+    log_bytes_max: int = 32 << 20
+    tail_bytes: int = 16 << 20
     chunk_bytes: int = 256 << 10
     rate_bytes_s: int = 32 << 20
     pin_log_bytes_max: int = 1 << 30

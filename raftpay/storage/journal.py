@@ -60,7 +60,7 @@ class JournalOptions:
     cluster_id: stands in every file; another cluster's journal is refused.
     """
 
-    segment_bytes: int = 64 * MIB
+    segment_bytes: int = 16 * MIB
     first_segment_bytes: int = 4 * MIB
     cache_bytes: int = 16 * MIB
     reserve_bytes: int = 16 * MIB
