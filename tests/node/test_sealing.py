@@ -1,10 +1,12 @@
 """History is sealed beside the loop and leaves the memory; no answer changes, over restarts and snapshots."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from raftpay.archive.archive import Archive
 from raftpay.archive.deep import check_archive
@@ -23,10 +25,11 @@ from raftpay.ledger import (
     TransferFlag,
 )
 from raftpay.ledger.window import WindowSizes
+from raftpay.node import Node
 from raftpay.node.sealing import Sealing
 from raftpay.storage.sim_disk import SimDisk
 from raftpay.storage.snapshots import Steps
-from tests.node.cluster import Client, Cluster, run_scenario, until
+from tests.node.cluster import DEADLINE_S, STEADY, Client, Cluster, run_scenario, until
 from tests.raft.lab import run_at_once
 
 RunCluster = Callable[..., AbstractAsyncContextManager[Cluster]]
@@ -59,6 +62,28 @@ async def statement(client: Client) -> list[Any]:
         cursor = page["cursor"]
         if not cursor:
             return found
+
+
+def sealed_transfers(node: Node) -> list[Transfer]:
+    """As they were sent: the first, a middle and the last one of the first, the middle and the last sealed segment."""
+    segments = node.archive.segments
+    found = []
+    for number in (0, segments // 2, segments - 1):
+        lookup = node.archive.lookup(number)
+        places = (0, len(lookup) // 2, len(lookup) - 1)
+        texts = zip(lookup.ids(places), lookup.references(places), strict=True)
+        found += [Transfer(id_, "alice", "bob", 1, reference=reference) for id_, reference in texts]
+    return found
+
+
+async def check_sealed_are_refused(client: Client, node: Node) -> None:
+    """Sent once more as they were, and with another amount."""
+    old = sealed_transfers(node)
+    assert len({transfer.id for transfer in old}) == 9
+
+    results = await results_of(client, *old, *(structs.replace(transfer, amount=2) for transfer in old))
+
+    assert results == [EXISTS] * 9 + [OTHER_AMOUNT] * 9
 
 
 def sealed(cluster: Cluster, count: int) -> Callable[[], bool]:
@@ -95,6 +120,36 @@ def test_sealed_ids_are_refused_and_sealed_transfers_are_found(run_cluster: RunC
     run_scenario(scenario)
 
 
+def test_ids_of_all_the_past_are_refused_in_the_middle_of_a_load(run_cluster: RunCluster) -> None:
+    async def scenario() -> None:
+        async with run_cluster(STEADY, start=False) as cluster:
+            await cluster.start(sizes=SIZES)
+            leader = await cluster.leader()
+            payer, other = await cluster.client(leader), await cluster.client(leader)
+            await payer.create_accounts("alice", "bob")
+            is_enough = False
+
+            async def pay_on() -> int:
+                paid = 0
+                while not is_enough:
+                    await pay(payer, paid, paid + 25)
+                    paid += 25
+                return paid
+
+            load = asyncio.create_task(pay_on())
+            for count in (3, 6, 9, 12):
+                await until(sealed(cluster, count))
+                await check_sealed_are_refused(other, leader)
+                assert not load.done()
+            is_enough = True
+            paid = await load
+
+            (bob,) = await other.call("lookup_accounts", ["bob"])
+            assert bob["credits_posted"] == paid
+
+    run_scenario(scenario)
+
+
 def test_a_node_starts_again_with_what_is_sealed(run_cluster: RunCluster) -> None:
     async def scenario() -> None:
         async with run_cluster(start=False) as cluster:
@@ -108,12 +163,16 @@ def test_a_node_starts_again_with_what_is_sealed(run_cluster: RunCluster) -> Non
                 await cluster.close_node(node)
 
             await cluster.start(sizes=SIZES)
-            client = await cluster.client(await cluster.leader())
+            leader = await cluster.leader()
+            client = await cluster.client(leader)
 
             assert (await client.call("state_digest"))["digest"] == before
-            assert await results_of(client, Transfer("t1", "alice", "bob", 1)) == [EXISTS]
-            await pay(client, 600, 700)
-            await until(sealed(cluster, 6))
+            await check_sealed_are_refused(client, leader)
+            # What was replayed leaves the memory with the commands that follow.
+            await until(lambda: not leader.ledger.segments())
+            await pay(client, 600, 1000)
+            await until(sealed(cluster, 9))
+            await check_sealed_are_refused(client, leader)
             for node in cluster.nodes.values():
                 found = list(check_archive(node.archive.disk, cluster.config.cluster_id, node.archive.store))
                 assert [finding.problems for finding in found] == [[]] * len(found)
@@ -157,6 +216,15 @@ def test_a_node_that_was_away_fetches_the_segments_that_it_lacks(run_cluster: Ru
             assert len(await statement(there)) == 20_000
             found = await there.call("lookup_transfers", ["t1", "t2500", "t9000", "t19999"], "local")
             assert [item["id"] for item in found] == ["t1", "t2500", "t9000", "t19999"]
+
+            # Without the third node there is nobody else to lead.
+            third = next(node for node in cluster.nodes.values() if node not in (leader, back))
+            await cluster.close_node(third)
+            while (leads := await cluster.leader()) is not back:
+                await leads.raft.transfer_leadership(DEADLINE_S)
+            middle = back.archive.sealed.headers[back.archive.segments // 2]
+            assert not had & {file.name for file in middle.files}, "it was fetched"
+            await check_sealed_are_refused(there, back)
 
     run_scenario(scenario)
 
