@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -191,11 +192,11 @@ def test_the_nodes_die_with_an_owner_that_is_killed_even_when_paused(tmp_path: P
 import sys
 from raftpay.ops.local import LocalCluster
 cluster = LocalCluster({str(tmp_path)!r})
-cluster.open()
+cluster.start()
+cluster.wait_ready()
+cluster.kill("n1")
 cluster.start_node("n1")
 cluster.pause("n1")
-cluster.start_node("n2")
-cluster.start_node("n3")
 cluster.wait_leader()
 cluster.pause("n2")
 print(*(cluster.pid(name) for name in cluster.names), flush=True)
@@ -204,6 +205,7 @@ sys.stdin.read()
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         nodes = [int(pid) for pid in owner.stdout.readline().split()]
+        assert len(nodes) == 3
         handles = [os.pidfd_open(pid) for pid in nodes]
 
         owner.kill()
@@ -213,6 +215,8 @@ sys.stdin.read()
         assert all(select.select([handle], [], [], END_S)[0] for handle in handles)
     finally:
         for handle in handles:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
             os.close(handle)
     # The directory is free again.
     successor = LocalCluster(tmp_path)
