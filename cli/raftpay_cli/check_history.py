@@ -10,6 +10,7 @@ from raftpay_cli.output import table, word
 
 if TYPE_CHECKING:
     from raftpay.ops.deep_check import DeepCheck
+    from raftpay.ops.replay import Replay
 
 
 def history_value(checked: "DeepCheck") -> dict[str, Any]:  # Any: what json carries
@@ -17,6 +18,7 @@ def history_value(checked: "DeepCheck") -> dict[str, Any]:  # Any: what json car
         "is_good": checked.is_good,
         "differences": checked.differences,
         "elsewhere": checked.elsewhere,
+        "common_index": checked.common_index,
         "nodes": [
             {
                 "name": archive.node,
@@ -24,10 +26,22 @@ def history_value(checked: "DeepCheck") -> dict[str, Any]:  # Any: what json car
                 "segments": len(archive.findings),
                 "rows": archive.rows,
                 "digest": archive.findings[-1].cut.digest.hex() if archive.findings else None,
+                "replay": _replay_value(archive.replay),
                 "problems": archive.problems,
             }
             for archive in checked.archives
         ],
+    }
+
+
+def _replay_value(made: "Replay | None") -> dict[str, int] | None:
+    if made is None:
+        return None
+    return {
+        "snapshot_index": made.snapshot_index,
+        "last_index": made.last_index,
+        "committed_index": made.committed_index,
+        "segments_compared": made.compared,
     }
 
 
@@ -41,6 +55,7 @@ def history_tables(checked: "DeepCheck") -> Iterator[Table | Text | str]:
         shown.add_row(archive.node, f"{len(archive.findings):,}", f"{archive.rows:,}", digest, verdict)
     yield shown
     yield ""
+    yield from _replay_tables(checked)
     for problem in (
         *checked.differences,
         *(f"{one.node}: {each}" for one in checked.archives for each in one.problems),
@@ -49,10 +64,27 @@ def history_tables(checked: "DeepCheck") -> Iterator[Table | Text | str]:
     if checked.elsewhere:
         names = ", ".join(checked.elsewhere)
         yield Text(f"Not read, for their directories are not on this machine: {names}.", style="yellow")
+    in_use = [archive.node for archive in checked.archives if archive.cluster_id and archive.replay is None]
+    if in_use:
+        yield Text(f"Not replayed, for a node runs there: {', '.join(in_use)}.", style="yellow")
     if checked.is_good:
         yield Text("Sealed history is what was sealed, and its balances follow from its rows.", style="green")
     else:
         yield Text(
-            "Sealed history is not what it was: keep the data directories as they are, and find out who changed them.",
+            "History is not what it was: keep the data directories as they are, and find out who changed them.",
             style="bold red",
         )
+
+
+def _replay_tables(checked: "DeepCheck") -> Iterator[Table | Text | str]:
+    replays = [(archive.node, archive.replay) for archive in checked.archives if archive.replay is not None]
+    if not replays:
+        return
+    yield "Books made again from snapshot and journal"
+    numbers = ["from entry", "to entry", "known to be\ncommitted to", "segments\ncompared"]
+    shown = table("node", *numbers, "", right=numbers)
+    for node, made in replays:
+        cells = (made.snapshot_index + 1, made.last_index, made.committed_index, made.compared)
+        shown.add_row(node, *(f"{cell:,}" for cell in cells), word("differs" if made.problems else "ok"))
+    yield shown
+    yield ""

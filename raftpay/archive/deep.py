@@ -6,7 +6,7 @@ with each other, that no id comes twice. Only reads; a node may run meanwhile.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,11 +20,13 @@ from raftpay.archive.ids import IdIndex, Key, merged, run_of
 from raftpay.archive.parquet import Store
 from raftpay.archive.shelf import Shelf
 from raftpay.errors import CorruptionError
+from raftpay.ledger.sealed import BalanceColumns
 from raftpay.ledger.transfers import REVERSAL, TARGETED
 from raftpay.storage.disk import Disk
 
 # Of the fingerprints by which ids are compared; whoever made the archive does not choose them against it.
 _KEY: Final = Key(0x5EED)
+_KINDS: Final = ("debits pending", "debits posted", "credits pending", "credits posted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,41 @@ class _History:
     index: IdIndex = field(default_factory=lambda: IdIndex(_KEY))
 
 
-def check_archive(disk: Disk, cluster_id: str, store: Store) -> Iterator[Finding]:
+# What else is known of a segment: given its cut, and the balances of all accounts behind its rows; returns problems.
+Witness = Callable[[Cut, Sequence[Ints]], Iterable[str]]
+
+
+def knows_nothing(_cut: Cut, _closing: Sequence[Ints]) -> Iterable[str]:
+    """The witness where there is none."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceDifference:
+    """Balances of a kind that are not those that sealed rows come to. count: of how many accounts.
+
+    account: the number of the first of them; found: its balance; expected: by the rows.
+    """
+
+    kind: str
+    count: int
+    account: int
+    found: int
+    expected: int
+
+
+def balance_differences(found: BalanceColumns, closing: Sequence[Ints]) -> Iterator[BalanceDifference]:
+    """How these balances differ from those behind a segment; of as many accounts."""
+    for kind, column, right in zip(_KINDS, found, closing, strict=True):
+        wrong = np.flatnonzero(np.frombuffer(column, np.int64) != right)
+        if len(wrong):
+            first = int(wrong[0])
+            yield BalanceDifference(kind, len(wrong), first, column[first], int(right[first]))
+
+
+def check_archive(disk: Disk, cluster_id: str, store: Store, witness: Witness = knows_nothing) -> Iterator[Finding]:
     """Each segment in turn, as soon as it was looked at. After one that cannot be read the rest is only compared with
-    its digest.
+    its digest. witness: asked of each segment whose balances are known.
     """
     shelf, history, is_whole = Shelf(disk, store), _History(), True
     for cut in shelf.cuts(cluster_id):
@@ -62,6 +96,7 @@ def check_archive(disk: Disk, cluster_id: str, store: Store) -> Iterator[Finding
         else:
             if is_whole:
                 problems += _problems(history, segment)
+                problems += witness(cut, history.balances)
         yield Finding(cut, problems)
 
 

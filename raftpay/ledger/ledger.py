@@ -36,7 +36,7 @@ from raftpay.ledger.records import (
 from raftpay.ledger.restoring import Restored, load
 from raftpay.ledger.sealed import SealedHistory
 from raftpay.ledger.types import TIME_MAX, Command, CreateAccounts, CreateTransfers, Operate, Request
-from raftpay.ledger.window import Segment, Window, WindowSizes
+from raftpay.ledger.window import Cut, Segment, Window, WindowSizes
 
 _events_of = attrgetter("events")
 # Those of every cluster; tests may have smaller ones.
@@ -142,6 +142,16 @@ class Ledger:
     def segments(self) -> list[Segment]:
         """The segments of history that are complete and still in memory, the oldest first."""
         return self._window.segments()
+
+    @property
+    def cuts(self) -> Sequence[Cut]:
+        """Where the rows in memory begin, then where segments end: with the balances of all accounts there."""
+        return self._window.cuts
+
+    @property
+    def account_ids(self) -> Sequence[str]:
+        """Of all accounts, by their numbers."""
+        return self._books.accounts.ids
 
     def drop_before(self, number: int) -> None:
         """Lets the rows of all segments before that one leave the memory. They must be sealed."""

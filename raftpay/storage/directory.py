@@ -7,6 +7,8 @@ node; a line of JSON that an operator can read), `lock`, and what the rest of th
 import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from crc32c import crc32c
@@ -88,6 +90,27 @@ def read_identity(path: Path) -> tuple[str, str]:
         return _decode_identity(path, file.pread(file.size(), 0))
     finally:
         file.close()
+
+
+@contextmanager
+def held_unused(path: Path) -> Iterator[bool]:
+    """Whether no node uses the directory; inside, none can begin to. Changes nothing in it, and many may hold it so."""
+    try:
+        fd = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield True  # a copy without its lock
+        return
+    except OSError as error:
+        raise storage_error(error, f"opening {path / LOCK_NAME}") from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
 
 
 def _make(path: Path) -> None:
