@@ -102,12 +102,13 @@ class Invariants:
 
     # ---- the log
 
-    def appended(self, journal: Journal, index: int, term: int, entry: tuple[bytes, int]) -> None:
+    def appended(self, journal: "WatchedJournal", index: int, term: int, entry: tuple[bytes, int]) -> None:
         """Log matching (5.3): index and term decide the payload and what comes before. Members change one at a time."""
         payload = entry[0]
         if payload[:1] == MEMBERS and (index, term) not in self.entries:
             before = self.configurations.get(_owner(journal), (0, {}))[0]
-            if before > self.commit_max:
+            # What was committed in this same turn of the node has not been looked at yet.
+            if before > max(self.commit_max, journal.commit_index()):
                 raise self.trace.violated(
                     "one change of members at a time",
                     f"{_owner(journal)} changes the members by entry {index}; entry {before} did, and is not committed",
@@ -221,7 +222,7 @@ class Invariants:
         if not is_damaged:
             journal.check_ends()
 
-    def _check_found(self, name: str, journal: Journal, index: int) -> None:
+    def _check_found(self, name: str, journal: "WatchedJournal", index: int) -> None:
         term = journal.term_at(index)
         attempted = self.attempted.get(name)
         if attempted is not None and attempted[:2] == (index, term):
@@ -422,6 +423,8 @@ class WatchedJournal(Journal):
     is_resetting = False
     # Told what begins: "cut", "reset" or "compact".
     on_act: Callable[[str], None] = staticmethod(lambda act: None)
+    # Of the node that it belongs to.
+    commit_index: Callable[[], int] = staticmethod(lambda: 0)
     # Whether the disk has done wrong: then the node need not have left what is on it.
     is_damaged: Callable[[], bool] = staticmethod(lambda: False)
 

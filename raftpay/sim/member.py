@@ -380,6 +380,7 @@ class Member:
             ),
             snapshots=SnapshotParts(life.snapshots, life.machine, world.settings.snapshots),
         )
+        life.journal.commit_index = lambda: life.raft.commit_index
         life.machine.on_applied = Sealing(life.ledger, life.archive, life.raft, loop.time).look
         life.raft.failure.add_done_callback(lambda future: self._failed(future.result()))
         refusals = Refusals(self.name, lambda name: name)

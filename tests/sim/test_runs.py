@@ -92,6 +92,13 @@ def test_a_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
     assert digests[0] == simulate(Plan(7, nodes=5, requests=300)).trace_digest
 
 
+def test_a_change_of_members_may_follow_in_the_turn_that_commits_the_one_before() -> None:
+    """Seed 200569: the checks, which look at commits after a turn, took the second change for too early."""
+    outcome = simulate(Plan(200569))
+
+    assert outcome.violation == ""
+
+
 def test_different_seeds_give_different_runs() -> None:
     digests = {simulate(Plan(seed, requests=50)).trace_digest for seed in range(3)}
 
