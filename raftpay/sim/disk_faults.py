@@ -12,6 +12,8 @@ from raftpay.sim.trace import Trace
 from raftpay.storage.disk import SECTOR_BYTES
 
 HEADER_BYTES = 64
+# The newest record of a journal and a bit more.
+NEWEST_BYTES = 600
 # How many writes go right before one goes astray.
 WRITES_BEFORE_MAX = 40
 
@@ -63,4 +65,9 @@ def _place(member: Member, rng: random.Random) -> tuple[str, int] | None:
     if not names:
         return None
     name = rng.choice(names)
-    return name, rng.randrange(disk.open(name).size())
+    # A journal is preallocated: most of it is zeros. What was written last is what a torn tail is told from.
+    used, way = disk.used_bytes(name), rng.random()
+    if used == 0 or way < 0.1:
+        return name, rng.randrange(disk.open(name).size())
+    first = max(0, used - NEWEST_BYTES) if way < 0.4 else 0
+    return name, rng.randrange(first, used)

@@ -8,12 +8,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from raftpay.sim import disk_faults
 from raftpay.sim.churn import Churn
 from raftpay.sim.loop import Schedule
-from raftpay.sim.member import ACTS, NEXT_COMMAND_VERSION, SYNC_S, Ambush, Member, leader_of
+from raftpay.sim.member import ACTS, FETCH, FETCHED, NEXT_COMMAND_VERSION, PROPOSE, SYNC_S, Member, leader_of
 from raftpay.sim.network import DELAYS_S, Network
 from raftpay.sim.trace import Trace
 from raftpay.storage.sim_disk import PLENTY_BYTES
@@ -27,6 +28,7 @@ KINDS: Final = {
     "stall": "a process is held up between two readings of its clock",
     "partition": "no packet between one part of the cluster and the rest",
     "oneway": "no packet from one node to another; the other direction works",
+    "exile": "a leader is cut off with less than a majority, goes on taking requests, and comes back",
     "loss": "connections break; a first part of what was on its way arrives",
     "delay": "packets take up to 1.5 s, everywhere or one way",
     "slow": "fsyncs take up to 300 ms; those of the hard state hold the loop up",
@@ -45,6 +47,11 @@ ROLES: Final = ("leader", "follower", "candidate", "down")
 IMPOSSIBLE: Final = {(kind, "down") for kind in ("pause", "stall", "misdirect", "transfer")}
 # The mean time between two faults of a storm.
 PAUSE_S: Final = 0.45
+# An exile lasts until another leads, and has entries that conflict with the old leader's.
+EXILE_S: Final = (0.5, 2.5)
+# Of the last one, which strikes when the clients have finished: no load and no other fault then hides what it leaves.
+AT_THE_END_S: Final = float("inf")
+LAST_KINDS: Final = ("kill", "power", "blackout", "wipe", "wipe")
 # Faults come in storms, and most runs have lulls between them, in which all of them are over: a cluster that never gets
 # to its feet has nothing to lose.
 STORM_S: Final = (0.8, 3.0)
@@ -63,7 +70,8 @@ class Fault:
     seed: int
 
     def __str__(self) -> str:
-        return f"#{self.number} at {self.at_s:.3f} s: {self.kind} of {self.whom}, {self.lasts_s:.2f} s"
+        when = "at the end" if self.at_s == AT_THE_END_S else f"at {self.at_s:.3f} s"
+        return f"#{self.number} {when}: {self.kind} of {self.whom}, {self.lasts_s:.2f} s"
 
 
 def plan(rng: random.Random, kinds: Sequence[str], *, first_s: float, last_s: float) -> list[Fault]:
@@ -83,7 +91,14 @@ def plan(rng: random.Random, kinds: Sequence[str], *, first_s: float, last_s: fl
         lasts_s = rng.choice([rng.uniform(0.02, 0.3), rng.uniform(0.2, 2.0), rng.uniform(1.0, 7.0)])
         if has_lulls:
             lasts_s = min(lasts_s, storm_end_s - at_s)
+        if kind == "exile":
+            lasts_s = rng.uniform(*EXILE_S)
+            storm_end_s = max(storm_end_s, at_s + lasts_s)
         faults.append(Fault(len(faults), at_s, kind, whom, lasts_s, rng.getrandbits(48)))
+    last = rng.choice([*LAST_KINDS, ""])
+    if last in kinds:
+        whom = rng.choice(["leader", "follower", "follower"])
+        faults.append(Fault(len(faults), AT_THE_END_S, last, whom, 0.0, rng.getrandbits(48)))
     return faults
 
 
@@ -108,13 +123,19 @@ class Faults:
         self._endings: dict[int, Callable[[], None]] = {}
         self._is_over = False
         self._has_missed = False
+        self._last: list[Fault] = []
 
     def start(self, faults: Sequence[Fault]) -> None:
         for fault in faults:
-            self._schedule.at(fault.at_s, self._strike, fault)
+            if fault.at_s == AT_THE_END_S:
+                self._last.append(fault)
+            else:
+                self._schedule.at(fault.at_s, self._strike, fault)
 
     def stop(self) -> None:
-        """Bring no more, and end all that is under way: links work, disks have room, processes run."""
+        """Bring the last, and end all that is under way: links work, disks have room, processes run."""
+        for fault in self._last:
+            self._strike(fault)
         self._is_over = True
         for member in self._members:
             member.ambushes.clear()
@@ -149,7 +170,7 @@ class Faults:
 
     def _victim(self, fault: Fault, rng: random.Random) -> Member:
         leader = leader_of(self._members)
-        if fault.whom == "leader" and leader is not None:
+        if (fault.whom == "leader" or fault.kind == "exile") and leader is not None:
             return leader
         others = [member for member in self._members if member is not leader or fault.whom == "any"]
         running = [member for member in others if member.role != "down"]
@@ -165,11 +186,32 @@ class Faults:
     def _down(self, names: list[str]) -> "_Restart":
         return _Restart(names, self._on_restart)
 
-    def _kill(self, _fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None]:
+    def _kill(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
+        """At once, or when somebody next fetches a snapshot, or has it: then those who do not are killed."""
+        if fault.at_s != AT_THE_END_S and rng.random() < 0.25:
+            act, after_s = rng.choice([FETCH, FETCHED]), rng.uniform(0.0, 0.02)
+            for other in self._members:
+                other.ambushes[act] = partial(
+                    self._schedule.after, after_s, self._kill_others, other, rng.random() < 0.5
+                )
+            return None
+        return self._end_life(fault, member)
+
+    def _end_life(self, fault: Fault, member: Member) -> Callable[[], None]:
         ending = self._down([member.name])
-        self._hold(_fault, ending)
+        self._hold(fault, ending)
         member.end(why="killed")
         return ending
+
+    def _kill_others(self, member: Member, are_all: bool) -> None:
+        leader = leader_of(self._members)
+        if self._is_over or leader is None or leader is member:
+            return
+        others = [other for other in self._members if other is not member] if are_all else [leader]
+        # So that the one who has the snapshot may be chosen again.
+        others.sort(key=lambda other: other is not leader)
+        for other in others:
+            other.end(why="killed, a snapshot was being fetched")
 
     def _power(self, _fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None]:
         ending = self._down([member.name])
@@ -198,9 +240,9 @@ class Faults:
             return None
         if act != "start":
             for other in self._members:
-                other.ambushes[act] = Ambush(after, is_power_lost)
+                other.ambushes[act] = partial(other.cut_soon, after, is_power_lost=is_power_lost)
             return None
-        member.ambushes[act] = Ambush(after, is_power_lost)
+        member.ambushes[act] = partial(member.cut_soon, after, is_power_lost=is_power_lost)
         ending = self._down([member.name])
         self._hold(fault, ending)
         member.end(why="killed, to end again within its next start")
@@ -216,7 +258,11 @@ class Faults:
     def _stall(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
         if member.life is None:
             return self._miss()
-        member.life.loop.stall(rng.randint(1, 200), min(fault.lasts_s, 2.0))
+        loop, lasts_s = member.life.loop, min(fault.lasts_s, 2.0)
+        if rng.random() < 0.5:
+            loop.stall(rng.randint(1, 200), lasts_s)
+        else:
+            member.ambushes[PROPOSE] = partial(loop.stall, rng.randint(1, 3), lasts_s)
         return None
 
     # ---- network
@@ -233,6 +279,29 @@ class Faults:
         others = [other.name for other in self._members if other is not member]
         ways = [(member.name, other) for other in rng.sample(others, rng.randint(1, len(others)))]
         return self._block(ways if rng.random() < 0.5 else [way[::-1] for way in ways])
+
+    def _exile(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        """Nobody follows it but less than half; what these tell it may wait longer. It may be killed as it returns."""
+        others = [other.name for other in self._members if other is not member]
+        side = [member.name, *rng.sample(others, rng.randint(0, max(0, (len(others) - 1) // 2)))]
+        unblock = self._block([way for a in side for b in others if b not in side for way in ((a, b), (b, a))])
+        late = self._block([(name, member.name) for name in side[1:]] if rng.random() < 0.5 else [])
+        if rng.random() < 0.4:
+            member.slow_disk((0.05, 0.3))
+        is_killed, life = rng.random() < 0.4, member.life
+
+        def end() -> None:
+            if is_killed and member.life is life:
+                member.end(why="killed, back from its exile", is_power_lost=rng.random() < 0.3)
+            unblock()
+            member.slow_disk(SYNC_S)
+            if self._is_over:
+                late()
+            else:
+                self._endings[-1 - fault.number] = late
+                self._schedule.after(rng.uniform(0.5, 2.0), self._end, -1 - fault.number)
+
+        return end
 
     def _block(self, ways: list[tuple[str, str]]) -> Callable[[], None]:
         for way in ways:
@@ -283,10 +352,24 @@ class Faults:
         """A bit flips while the process is down. What that damages is found; the node then stays down."""
         if not self._may_damage(member):
             return self._miss()
-        ending = self._kill(fault, member, rng)
+        if member.life is not None and rng.random() < 0.4:
+            return self._rot_alive(member, rng)
+        ending = self._end_life(fault, member)
         member.is_damaged = True
         disk_faults.flip_bit(member, rng)
         return ending
+
+    def _rot_alive(self, member: Member, rng: random.Random) -> Callable[[], None]:
+        """Found where the node reads it again, or when it starts."""
+        member.is_damaged = member.is_astray = True
+        disk_faults.flip_bit(member, rng)
+        life = member.life
+
+        def end() -> None:
+            if member.life is life:
+                member.end(why="killed, a bit of its disk has flipped")
+
+        return end
 
     def _unreadable(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
         """Found at once where the node reads, or when it starts again."""
@@ -294,7 +377,7 @@ class Faults:
             return self._miss()
         member.is_damaged = True
         disk_faults.fail_sectors(member, rng, self._trace)
-        return self._kill(fault, member, rng) if rng.random() < 0.5 else None
+        return self._end_life(fault, member) if rng.random() < 0.5 else None
 
     def _misdirect(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
         """Found at once where the node reads what it writes, or when it starts again, which it does in the end."""
@@ -355,8 +438,16 @@ class Faults:
         member.release = NEXT_COMMAND_VERSION
         return ending
 
-    def _membership(self, _fault: Fault, _member: Member, rng: random.Random) -> None:
+    def _membership(self, _fault: Fault, _member: Member, rng: random.Random) -> Callable[[], None] | None:
+        """Now and then the leader is cut off with it, so that the change is undone when it comes back."""
         self._churn.change(rng)
+        leader = leader_of(self._members)
+        if leader is None or rng.random() < 0.6:
+            return None
+        others = [other.name for other in self._members if other is not leader]
+        near = set(rng.sample(others, rng.randint(0, max(0, (len(others) - 1) // 2))))
+        ways = [way for name in others if name not in near for way in ((leader.name, name), (name, leader.name))]
+        return self._block(ways)
 
 
 class _Restart:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from raftpay.ledger.records import Results
+from raftpay.raft.catch_up import holds_entry
 from raftpay.raft.members import FOUNDING_INDEX, MEMBERS, Members
 from raftpay.raft.messages import (
     AppendEntries,
@@ -29,7 +30,7 @@ from raftpay.sim.trace import Trace, ViolationError
 from raftpay.storage.hard_state import HARD_STATE_NAME, HardStateFile
 from raftpay.storage.journal import Journal, SyncJob
 from raftpay.storage.marks import MARKS_NAME
-from raftpay.storage.records import SEGMENT_HEADER_BYTES
+from raftpay.storage.records import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from raftpay.storage.sim_disk import SimDisk
 from raftpay.storage.snapshots import FOLDER, SnapshotStore
 
@@ -208,6 +209,12 @@ class Invariants:
                 f"{name} had synced entry {claims.synced_index} of term {claims.synced_term}, and starts with a "
                 f"journal that ends at {journal.last_index} (term {journal.last_term}): {journal.recovery}",
             )
+        if newest is not None and not holds_entry(journal, newest.index, newest.term):
+            raise self.trace.violated(
+                "the log goes on behind the snapshot",
+                f"{name} starts with a snapshot of entry {newest.index} of term {newest.term}, and a journal of "
+                f"{journal.first_index} to {journal.last_index}",
+            )
         life.commit_seen = max(1, reached)
         found = (hard_state.term, hard_state.voted_for)
         if found[0] < claims.term or (found[0] == claims.term and claims.voted_for not in (None, found[1])):
@@ -228,7 +235,7 @@ class Invariants:
         if attempted is not None and attempted[:2] == (index, term):
             self.appended(journal, *attempted)
         known = self.entries.get((index, term))
-        if known is None or known[1] != journal.term_at(index - 1) or known[0] != journal.entry(index).payload:
+        if known is None or known[1] != journal.term_at(index - 1) or known[0] != journal.found(index, len(known[0])):
             raise self.trace.violated(
                 "durability", f"{name} finds an entry {index} of term {term} that nobody has written"
             )
@@ -322,7 +329,9 @@ class Invariants:
     def _check_members(self, life: Watched, index: int) -> None:
         """The members are those of an entry of the log, or of the snapshot in the place of what came before."""
         journal, newest = life.journal, life.snapshots.newest
-        if index <= (1 if newest is None else newest.index):
+        # One that turned out to be damaged has said so all the same.
+        lost = [int(name[len(FOLDER) + 1 :][:20]) for name, _ in life.snapshots.damaged]
+        if index <= max([1, *lost] if newest is None else [newest.index, *lost]):
             return
         entry = self.entries[index, journal.term_at(index)] if index <= journal.last_index else None
         if entry is None or entry[0][:1] != MEMBERS:
@@ -469,6 +478,11 @@ class WatchedJournal(Journal):
         synced_index = super().complete_sync(job)
         self.check_synced(job.segments[0].first_index)
         return synced_index
+
+    def found(self, index: int, size: int) -> bytes:
+        """So many bytes of an entry's payload as they lie on the disk, whether or not the journal would give them."""
+        segment = self._segment_of(index)
+        return segment.file.pread(size, segment.offset_of(index) + RECORD_HEADER_BYTES)
 
     # ---- the disk is asked: a power loss need not strike in the right moment
 

@@ -4,6 +4,7 @@ What raftpay/node/node.py puts together, without sockets. A life begins with `st
 outlives it. Which faults it meets is decided in faults.py.
 """
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ from raftpay.node.group_commit import GroupCommit
 from raftpay.node.reads import LinearizableReads, Read
 from raftpay.node.sealing import Sealing
 from raftpay.raft.catch_up import restore
-from raftpay.raft.messages import Message
+from raftpay.raft.messages import Message, SnapshotFetch
 from raftpay.raft.node import RaftNode, RaftParts
 from raftpay.raft.options import RaftOptions
 from raftpay.raft.snapshots import SnapshotParts
@@ -34,6 +35,7 @@ from raftpay.sim.invariants import Invariants, WatchedJournal
 from raftpay.sim.loop import NodeLoop, Schedule
 from raftpay.sim.network import Network, SimLinks
 from raftpay.sim.settings import CLUSTER, REQUEST_TIMEOUT_S, Settings
+from raftpay.sim.talk import TALKED_ABOUT, Talk
 from raftpay.storage.hard_state import HardStateFile
 from raftpay.storage.journal import SyncJob
 from raftpay.storage.sim_disk import PowerLossError, SimDelays, SimDisk
@@ -48,19 +50,26 @@ NEXT_COMMAND_VERSION: Final = COMMAND_VERSION + 1
 SYNC_S: Final = (0.0002, 0.003)
 # The wall clocks begin in 2026.
 EPOCH_NS: Final = 1_780_000_000 * 10**9
+# Told the name of what a node begins.
+Begins = Callable[[str], None]
 
 
-# What takes several writes and fsyncs, and is rare, and about how many: opening what is on the disk, cutting the log,
-# beginning it anew behind a snapshot, compacting it, writing a snapshot, installing a fetched part of one, sealing.
-ACTS: Final = {"start": 12, "cut": 12, "reset": 12, "compact": 12, "snapshot": 12, "install": 24, "seal": 36}
-
-
-@dataclass(frozen=True, slots=True)
-class Ambush:
-    """The end of a process within an act, after so many changes of the disk; the power goes, or it is killed."""
-
-    after: int
-    is_power_lost: bool
+# What takes several changes of the disk and is rare, and about how many: opening what is there, cutting the log,
+# beginning it anew behind a snapshot, compacting it, writing a snapshot, installing a fetched part of one, sealing, and
+# saving term and vote.
+ACTS: Final = {
+    "start": 12,
+    "cut": 12,
+    "reset": 12,
+    "compact": 12,
+    "snapshot": 12,
+    "install": 24,
+    "seal": 36,
+    "save": 5,
+}
+# Other moments that a fault may wait for: a command is proposed, a follower asks for the first piece of a snapshot, or
+# has all of it and begins to check it.
+PROPOSE, FETCH, FETCHED = "propose", "fetch", "fetched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class World:
     schedule: Schedule
     network: Network
     invariants: Invariants
+    talk: Talk
     rng: random.Random
     names: list[str]
     settings: Settings
@@ -123,10 +133,10 @@ class _WatchedMachine(Machine):
 
 
 class _WatchedStore(SnapshotStore):
-    """Counts what it has written and verified. on_act: told which of ACTS begins."""
+    """Counts what it has written and verified, and tells what begins."""
 
     counts: Counts
-    on_act: Callable[[str], None]
+    on_act: Begins
 
     def write(self, header: SnapshotHeader, chunks: Iterable[bytes], written: Written) -> Steps:
         self.on_act("snapshot")
@@ -135,6 +145,7 @@ class _WatchedStore(SnapshotStore):
 
     def receive(self, part: str, index: int, term: int, written: Written) -> Steps:
         self.on_act("install")
+        self.on_act(FETCHED)
         yield from super().receive(part, index, term, written)
 
     def receive_file(self, part: str, wanted: StateFile) -> Steps:
@@ -143,13 +154,33 @@ class _WatchedStore(SnapshotStore):
 
 
 class _WatchedArchive(Archive):
-    """on_act: told which of ACTS begins."""
+    """Tells what begins."""
 
-    on_act: Callable[[str], None]
+    on_act: Begins
 
     def seal(self, rows: SegmentRows) -> Steps:
         self.on_act("seal")
         yield from super().seal(rows)
+
+
+class _WatchedHardState(HardStateFile):
+    """Tells what begins."""
+
+    on_act: Begins
+
+    def save(self, term: int, voted_for: str | None) -> None:
+        self.on_act("save")
+        super().save(term, voted_for)
+
+
+class _WatchedRaft(RaftNode):
+    """Tells what begins."""
+
+    on_act: Begins
+
+    def propose(self, payload: bytes) -> "asyncio.Future[object]":
+        self.on_act(PROPOSE)
+        return super().propose(payload)
 
 
 class _SimSyncs:
@@ -160,12 +191,16 @@ class _SimSyncs:
 
     def submit(self, job: SyncJob) -> None:
         low, high = self._member.sync_s
-        self._member.world.schedule.after(self._member.world.rng.uniform(low, high), self._run, job)
+        rng = self._member.world.rng
+        lasts_s = rng.uniform(low, high)
+        # What is written after that moment is not on the disk when the fsync ends.
+        synced_s = rng.random() * lasts_s
+        self._member.world.schedule.after(synced_s, self._run, job, lasts_s - synced_s)
 
     def stop(self) -> None:
         """Nothing runs on."""
 
-    def _run(self, job: SyncJob) -> None:
+    def _run(self, job: SyncJob, left_s: float) -> None:
         if self._life.loop.is_dead:
             return
         error: StorageError | None = None
@@ -177,7 +212,7 @@ class _SimSyncs:
             self._member.after_turn(self._life)
             return
         world = self._member.world
-        world.schedule.after(world.rng.uniform(0.0, 0.0003), self._life.loop.deliver, self._done, job, error)
+        world.schedule.after(left_s + world.rng.uniform(0.0, 0.0003), self._life.loop.deliver, self._done, job, error)
 
 
 class _SimSteps:
@@ -259,7 +294,7 @@ class Member:
     sync_s: from and to how long its fsyncs take. wall_offset_ns: how far its wall clock is off.
     is_corrupt: its disk is damaged and it refuses to start; it stays down until it gets another one. is_spare: it is
     no member, and does not run. is_cut_by_power: whether it is power, not a kill, that ends it within a coming write,
-    where that is armed. ambushes: those that wait for an act to begin.
+    where that is armed. ambushes: what happens, once, when the node begins an act.
     """
 
     def __init__(self, world: World, name: str, seed: int, *, is_spare: bool = False) -> None:
@@ -277,7 +312,7 @@ class Member:
         # The newest version of commands that its program knows. A node that is added comes with the newest program.
         self.release = NEXT_COMMAND_VERSION if is_spare else COMMAND_VERSION
         self.is_cut_by_power = False
-        self.ambushes: dict[str, Ambush] = {}
+        self.ambushes: dict[str, Callable[[], None]] = {}
         self.starts = 0
         self.rng = random.Random(seed)
 
@@ -317,17 +352,18 @@ class Member:
         self._join(life)
 
     def begins(self, act: str) -> None:
-        """The node begins one of ACTS: if its end has been planned for it, that is near."""
+        """The node begins something that a fault may wait for."""
         ambush = self.ambushes.pop(act, None)
         if ambush is not None:
-            self.cut_soon(ambush.after, is_power_lost=ambush.is_power_lost)
+            ambush()
 
     def _open_disk(self, life: Life) -> None:
         invariants = self.world.invariants
         self.begins("start")
         settings = self.world.settings
         life.journal = WatchedJournal.open(self.disk, settings.journal)  # type: ignore[assignment]  # makes what it is called on
-        life.hard_state = HardStateFile.open(self.disk, cluster_id=CLUSTER, draw=lambda: self.rng.getrandbits(62) + 1)
+        hard_state = _WatchedHardState.open(self.disk, cluster_id=CLUSTER, draw=lambda: self.rng.getrandbits(62) + 1)
+        hard_state.on_act, life.hard_state = self.begins, hard_state  # type: ignore[attr-defined]  # as above
         store = _WatchedStore.open(self.disk, CLUSTER)
         store.counts, store.on_act, life.snapshots = invariants.counts, self.begins, store
         archive = _WatchedArchive.open(self.disk, CLUSTER, PlainStore())
@@ -367,7 +403,7 @@ class Member:
             host = world.network.attach(loop, options, replace(events, received=received, hung_up=hung_up))
             return SimLinks(world.network, host, self._sending)
 
-        life.raft = RaftNode(
+        life.raft = raft = _WatchedRaft(
             options,
             life.journal,
             life.hard_state,
@@ -380,7 +416,7 @@ class Member:
             ),
             snapshots=SnapshotParts(life.snapshots, life.machine, world.settings.snapshots),
         )
-        life.journal.commit_index = lambda: life.raft.commit_index
+        raft.on_act, life.journal.commit_index = self.begins, lambda: raft.commit_index
         life.machine.on_applied = Sealing(life.ledger, life.archive, life.raft, loop.time).look
         life.raft.failure.add_done_callback(lambda future: self._failed(future.result()))
         refusals = Refusals(self.name, lambda name: name)
@@ -444,6 +480,10 @@ class Member:
         if life is not None:
             self.world.invariants.sending(life, receiver, message)
             life.contacts.sending(message)
+            if isinstance(message, TALKED_ABOUT):
+                self.world.talk.sending(life, receiver, message)
+                if isinstance(message, SnapshotFetch) and message.offset == 0:
+                    self.begins(FETCH)
 
     def _new_disk(self, seed: int) -> SimDisk:
         return SimDisk(seed, on_delay=self._disk_delayed, on_interruption=self._cut)

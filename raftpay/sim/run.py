@@ -24,6 +24,7 @@ from raftpay.sim.loop import Schedule
 from raftpay.sim.member import Member, World, leader_of
 from raftpay.sim.network import Network
 from raftpay.sim.settings import Settings
+from raftpay.sim.talk import Talk
 from raftpay.sim.trace import Trace, ViolationError
 from raftpay.sim.workload import Workload
 
@@ -92,7 +93,9 @@ class Simulation:
         self.invariants = Invariants(self.trace)
         self._rng = random.Random(rng.getrandbits(64))
         settings = Settings.draw(self._rng)
-        world = World(self.schedule, self.network, self.invariants, self._rng, names, settings, self._ended)
+        world = World(
+            self.schedule, self.network, self.invariants, Talk(self.trace), self._rng, names, settings, self._ended
+        )
         self.members = [Member(world, name, rng.getrandbits(64)) for name in names]
         if "membership" in run.kinds:
             self.members.append(Member(world, f"n{run.nodes + 1}", rng.getrandbits(64), is_spare=True))

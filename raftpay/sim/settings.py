@@ -17,6 +17,8 @@ REQUEST_TIMEOUT_S: Final = 1.0
 JOURNAL_OPTIONS: Final = JournalOptions(
     segment_bytes=16 * 1024, first_segment_bytes=4 * 1024, reserve_bytes=16 * 1024, cluster_id=CLUSTER
 )
+# So that a log consists of many files, one of which has just been begun whatever else happens.
+SHORT_SEGMENTS: Final = replace(JOURNAL_OPTIONS, segment_bytes=4 * 1024, first_segment_bytes=2 * 1024)
 # So that every run makes several, and whoever was away for a second needs one.
 SNAPSHOT_OPTIONS: Final = SnapshotOptions(
     log_bytes_max=12 * 1024, tail_bytes=3 * 1024, chunk_bytes=1500, rate_bytes_s=1 << 20, pin_log_bytes_max=64 * 1024
@@ -54,8 +56,10 @@ class Settings:
         few = replace(SNAPSHOT_OPTIONS, log_bytes_max=5 * 1024, tail_bytes=0)
         return cls(
             rng.choice([0.05, 0.08, 0.095]),
-            replace(JOURNAL_OPTIONS, cache_bytes=rng.choice([24 * 1024, 24 * 1024, 1024])),
+            replace(
+                rng.choice([JOURNAL_OPTIONS, SHORT_SEGMENTS]), cache_bytes=rng.choice([24 * 1024, 24 * 1024, 1024])
+            ),
             rng.choice([SNAPSHOT_OPTIONS, SNAPSHOT_OPTIONS, few]),
-            replace(GROUP_COMMIT_OPTIONS, commands_in_flight_max=rng.choice([1, 1, 4, 16])),
+            replace(GROUP_COMMIT_OPTIONS, commands_in_flight_max=rng.choice([1, 1, 4, 16, 16])),
             rng.choice([SEALED, UNSEALED, UNSEALED]),
         )

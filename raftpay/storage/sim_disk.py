@@ -280,6 +280,10 @@ class SimDisk:
             return False
         return all(stop is not None and offset >= stop for offset, _, _ in inode.unsynced)
 
+    def used_bytes(self, name: str) -> int:
+        """The size of a file without the zeros at its end."""
+        return len(self._names[name].data)
+
     def crash(self) -> None:
         """Lose power, and come back: open files are dead, and only what may survive did."""
         self._interruption = None
