@@ -76,14 +76,15 @@ def _collect(client: Client, query: AccountQuery, limit: int) -> tuple[list[Line
     lines: list[Line] = []
     cursor = ""
     while True:
-        wanted = min(limit - len(lines), QUERY_LIMIT_MAX)
+        # One more than is shown: a cursor alone does not say that anything comes behind it.
+        wanted = min(limit + 1 - len(lines), QUERY_LIMIT_MAX)
         page = client.account_balances(msgspec.structs.replace(query, limit=wanted, cursor=cursor))
         ids = [change.transfer_id for change in page.items if change.transfer_id]
         found = dict(zip(ids, client.lookup_transfers(ids), strict=True)) if ids else {}
         lines += [(change, found.get(change.transfer_id)) for change in page.items]
         cursor = page.cursor
-        if not cursor or len(lines) >= limit:
-            return lines, bool(cursor)
+        if not cursor or len(lines) > limit:
+            return lines[:limit], len(lines) > limit
 
 
 def _line_value(line: Line) -> dict[str, Any]:  # Any: what json carries

@@ -28,8 +28,15 @@ from raftpay.ledger.sealed import AccountRow, AccountRows, Movement, RowQuery
 from raftpay.ledger.transfers import PENDING
 from raftpay.ledger.types import TIME_MAX
 
-# How many rows a page may look at, matching or not: some milliseconds.
+# How many rows a page may look at, matching or not, and how many transfers it may show: some milliseconds each.
 ROWS_PER_PAGE_MAX: Final = 16_384
+TRANSFERS_PER_PAGE_MAX: Final = 2048
+# The same for a page of one account. Its rows may lie far apart, and then each is read by itself.
+ACCOUNT_ROWS_PER_PAGE_MAX: Final = 1024
+ACCOUNT_ITEMS_PER_PAGE_MAX: Final = 256
+# Among how many rows, of all accounts, such a page looks for those of its account: 32 segments of the usual size, for
+# to see that one has none of them may take a read. It is a count of rows, which is the same on every node.
+SPAN_PER_PAGE_MAX: Final = 32 * 262_144
 
 _CURSOR: Final = re.compile(r"([ath])([on])([0-9]{1,10})")
 _ACCOUNTS, _TRANSFERS, _HISTORY = "a", "t", "h"
@@ -70,6 +77,14 @@ def _resumed(span: tuple[int, int], cursor: int | None, *, newest_first: bool) -
     return (first, min(last, cursor + 1)) if newest_first else (max(first, cursor), last)
 
 
+def _page_of(span: tuple[int, int], size: int, *, newest_first: bool) -> tuple[tuple[int, int], int | None]:
+    """The part of the rows from first to before last that a page walks, and the row to go on from; None at the end."""
+    first, last = span
+    if last - first <= size:
+        return span, None
+    return ((last - size, last), last - size - 1) if newest_first else ((first, first + size), first + size)
+
+
 class Queries:
     """Holds nothing but the books and the history."""
 
@@ -106,12 +121,14 @@ class Queries:
         newest_first = query.newest_first
         cursor = read_cursor(query.cursor, _TRANSFERS, newest_first=newest_first)
         span = self._all.rows_between(query.time_from, query.time_to)
-        first, last = _resumed(span, cursor, newest_first=newest_first)
+        span = _resumed(span, cursor, newest_first=newest_first)
+        (first, last), rest = _page_of(span, ROWS_PER_PAGE_MAX, newest_first=newest_first)
+        limit = min(query.limit, TRANSFERS_PER_PAGE_MAX)
         found = self._all.rows(
             RowQuery(
-                max(first, last - ROWS_PER_PAGE_MAX) if newest_first else first,
-                last if newest_first else min(last, first + ROWS_PER_PAGE_MAX),
-                query.limit,
+                first,
+                last,
+                limit,
                 newest_first=newest_first,
                 code=query.code,
                 reference=query.reference,
@@ -120,10 +137,9 @@ class Queries:
                 time_to=query.time_to,
             )
         )
-        step = -1 if newest_first else 1
-        begin = last - 1 if newest_first else first
-        next_row = found[-1].row + step if len(found) == query.limit else begin + step * ROWS_PER_PAGE_MAX
-        rest = next_row if first <= next_row < last else None
+        if len(found) == limit:
+            next_row = found[-1].row + (-1 if newest_first else 1)
+            rest = next_row if span[0] <= next_row < span[1] else None
         return Page([self._transfer(row) for row in found], write_cursor(_TRANSFERS, rest, newest_first=newest_first))
 
     def list_accounts(self, query: AccountsQuery) -> Page[AccountRecord]:
@@ -176,13 +192,14 @@ class Queries:
         if account is None:
             return AccountRows((), 0, None), ""
         span = self._behind(account, query.time_from - 1), self._behind(account, query.time_to)
-        first, last = _resumed(span, cursor, newest_first=newest_first)
+        span = _resumed(span, cursor, newest_first=newest_first)
+        (first, last), rest = _page_of(span, SPAN_PER_PAGE_MAX, newest_first=newest_first)
         answer = self._all.account_rows(
             account,
             RowQuery(
                 first,
                 last,
-                query.limit,
+                min(query.limit, ACCOUNT_ITEMS_PER_PAGE_MAX),
                 newest_first=newest_first,
                 code=query.code,
                 direction=query.direction,
@@ -190,9 +207,10 @@ class Queries:
                 time_to=query.time_to,
                 with_balances=with_balances,
             ),
-            looked_at_max=ROWS_PER_PAGE_MAX,
+            looked_at_max=ACCOUNT_ROWS_PER_PAGE_MAX,
         )
-        return answer, write_cursor(_HISTORY, answer.next_row, newest_first=newest_first)
+        next_row = rest if answer.next_row is None else answer.next_row
+        return answer, write_cursor(_HISTORY, next_row, newest_first=newest_first)
 
     def _behind(self, account: int, time: int) -> int:
         """The row behind the last one of the account that is not after the time."""

@@ -100,7 +100,8 @@ class CurrencyTotals(Struct, frozen=True):
 class Page(Struct, Generic[Item], frozen=True):
     """A part of an answer. cursor: pass it in the next question to go on; empty at the end.
 
-    A page may hold fewer items than the limit, even none, and still have a cursor: the work for one page is bounded.
+    A page may hold fewer items than the limit, even none, and still have a cursor: the work for one page is bounded,
+    to 256 items for one account and 2,048 transfers, and to some thousands or millions of rows looked through.
     """
 
     items: list[Item]

@@ -15,7 +15,7 @@ from msgspec import structs
 from raftpay.ledger import TIME_MAX, AccountQuery, AccountRecord, BalanceRecord, Page, TransferFlag, TransferRecord
 
 # Transfers that are asked for at once: what the reader holds, and a few milliseconds of a node's loop.
-PAGE_TRANSFERS: Final = 500
+PAGE_TRANSFERS: Final = 250
 _MOVES_NOTHING: Final = int(TransferFlag.PENDING | TransferFlag.VOID_PENDING)
 _NOTHING_YET: Final = BalanceRecord(0, 0, 0, 0, 0)
 

@@ -1,6 +1,7 @@
 """What leaves the memory, and what the ledger says and refuses afterwards. The twin's runs drop rows at random."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -334,13 +335,13 @@ def test_the_histories_of_all_accounts_are_trimmed_however_often_the_base_moves(
 def test_balances_of_a_busy_account_go_on_over_every_border() -> None:
     pair = Pair()
     pair.fill("x", 10 * CHECKPOINT_ROWS)
-    query = AccountQuery("a", limit=1000)
 
-    page = pair.dropping.account_balances(query)
+    found = list(pages(pair.dropping.account_balances, AccountQuery("a"), 1000))
 
-    assert [record.debits_posted for record in page.items] == list(range(1, 10 * CHECKPOINT_ROWS + 1))
-    assert page == pair.keeping.account_balances(query)
-    times = [record.timestamp + i for record in page.items for i in (-1, 0)]
+    records = [record for page in found for record in page.items]
+    assert [record.debits_posted for record in records] == list(range(1, 10 * CHECKPOINT_ROWS + 1))
+    assert found == list(pages(pair.keeping.account_balances, AccountQuery("a"), 1000))
+    times = [record.timestamp + i for record in records for i in (-1, 0)]
     assert [pair.dropping.balance_at("a", t) for t in times] == [pair.keeping.balance_at("a", t) for t in times]
 
 
@@ -350,6 +351,7 @@ def test_a_page_looks_at_as_many_rows_on_both_sides_of_the_border(
     rows_per_page: int, newest_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "ROWS_PER_PAGE_MAX", rows_per_page)
+    monkeypatch.setattr(queries, "ACCOUNT_ROWS_PER_PAGE_MAX", rows_per_page)
     pair = Pair()
     for first in range(0, 70, 10):
         pair.send(*(Transfer(f"t{i}", "ab"[i % 2], "c", 1, code=i % 3) for i in range(first, first + 10)))
@@ -364,6 +366,49 @@ def test_a_page_looks_at_as_many_rows_on_both_sides_of_the_border(
         for limit in (1, 3, 100):
             of_dropping = list(pages(ask(pair.dropping), query, limit))
             assert of_dropping == list(pages(ask(pair.keeping), query, limit))
+
+
+@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("span", [1, 6, 64])
+def test_a_page_of_an_account_walks_a_bounded_span_on_both_sides_of_the_border(
+    span: int, newest_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair()
+    for first in range(0, 70, 10):
+        pair.send(*(Transfer(f"t{i}", "a" if i in (3, 4, 60) else "b", "c", 1) for i in range(first, first + 10)))
+    assert pair.dropping._books.transfers.base > 30
+    query = AccountQuery("a", newest_first=newest_first)
+    (whole,) = pages(pair.keeping.account_transfers, query, 100)
+
+    monkeypatch.setattr(queries, "SPAN_PER_PAGE_MAX", span)
+    for limit in (1, 100):
+        of_dropping = list(pages(pair.dropping.account_transfers, query, limit))
+
+        assert [item for page in of_dropping for item in page.items] == whole.items
+        assert len(of_dropping) >= 70 // span
+        assert of_dropping == list(pages(pair.keeping.account_transfers, query, limit))
+
+
+@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+def test_a_page_shows_a_bounded_number_of_items_whatever_its_limit(
+    newest_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "TRANSFERS_PER_PAGE_MAX", 7)
+    monkeypatch.setattr(queries, "ACCOUNT_ITEMS_PER_PAGE_MAX", 4)
+    pair = Pair()
+    pair.fill("x", 70)
+    asked: list[tuple[int, Callable[[Ledger], Callable[..., Any]], object]] = [
+        (7, lambda ledger: ledger.query_transfers, TransferQuery(newest_first=newest_first)),
+        (4, lambda ledger: ledger.account_transfers, AccountQuery("a", newest_first=newest_first)),
+        (4, lambda ledger: ledger.account_balances, AccountQuery("a", newest_first=newest_first)),
+    ]
+
+    for items_max, ask, query in asked:
+        of_dropping = list(pages(ask(pair.dropping), query, 100))
+
+        assert max(len(page.items) for page in of_dropping) == items_max
+        assert sum(len(page.items) for page in of_dropping) == 70
+        assert of_dropping == list(pages(ask(pair.keeping), query, 100))
 
 
 def test_an_image_is_the_same_bytes_after_its_blocks_were_dropped() -> None:
