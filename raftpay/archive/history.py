@@ -207,6 +207,8 @@ class SealedFiles:
     def _account_parts(self, account: int, query: RowQuery) -> Iterator[tuple[int, list[int]]]:
         """The segments with rows of the account, and some of these by their places, in the order asked for."""
         for number, span in self._parts(query):
+            if not self._knows(number, account):
+                continue
             lookup = self._archive.lookup(number)
             first, last = min(span[0], span[-1]), max(span[0], span[-1]) + 1
             entries = lookup.entries_between(lookup.entries(account), first, last)
@@ -217,6 +219,10 @@ class SealedFiles:
                     yield number, places[::-1]
                 else:
                     yield number, lookup.entry_places(entries[start : start + _ACCOUNT_ROWS])
+
+    def _knows(self, number: int, account: int) -> bool:
+        """Whether the account was opened before the end of the segment: told from memory, no file is opened."""
+        return account < self._archive.sealed.headers[number].cut.accounts.last
 
     def _with_balances(self, account: int, number: int, places: Sequence[int]) -> list[AccountRow]:
         if not places:
@@ -231,7 +237,7 @@ class SealedFiles:
     def _last_account_row(self, account: int, last: int, time: int) -> AccountRow | None:
         for number, span in self._parts(RowQuery(0, last, 1, newest_first=True)):
             header = self._archive.sealed.headers[number]
-            if header.time_min > time:
+            if header.time_min > time or not self._knows(number, account):
                 continue
             lookup = self._archive.lookup(number)
             entries = lookup.entries_between(lookup.entries(account), 0, span[0] + 1)

@@ -126,6 +126,23 @@ def test_rows_before_a_time_are_counted_over_all_segments() -> None:
         assert pair.files.count_before(time) == pair.plain.count_before(time)
 
 
+def test_segments_before_an_account_was_opened_are_not_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = SideBySide(Random(8))
+    for accounts in (5, 0, 0, 1):
+        run(pair.archive.seal(pair.maker.segment(30, accounts=accounts)))
+    asked: list[int] = []
+    lookup = pair.archive.lookup
+    monkeypatch.setattr(pair.archive, "lookup", lambda number: asked.append(number) or lookup(number))
+
+    for account, read in ((4, {0, 1, 2, 3}), (5, {3}), (6, set())):
+        asked.clear()
+        pair.files.account_rows(account, RowQuery(0, 120, 1000), looked_at_max=1000)
+        assert set(asked) == read
+        asked.clear()
+        pair.files.last_account_row(account, last=120, time=2**63 - 1)
+        assert set(asked) <= read
+
+
 def test_an_id_that_failed_has_the_number_of_its_failure() -> None:
     pair = SideBySide(Random(7))
     for _ in range(3):
