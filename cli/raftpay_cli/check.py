@@ -43,15 +43,15 @@ def check(settings: Settings, deep: bool, data: tuple[Path, ...]) -> int:
     which it waits up to --deadline. Ends with 1 on any difference. Nodes that do not answer are named, and left out.
 
     With --deep each segment of sealed history is compared with its digest and with the one before, and all balances
-    in it are computed again; segments of the same number must be the same on all nodes. Where no node runs, the books
-    are made again from snapshot and journal, and must be those that the sealed rows come to.
+    in it are computed again; segments of the same number must be the same on all nodes. The books are made again from
+    snapshot and journal, and must be those that the sealed rows come to, and those that the node has in memory.
     """
     if data and not deep:
         raise click.UsageError("--data goes with --deep: it names the directories to read")
     outcome = None
     if not data:
         outcome = check_books(members_of(settings.named_addresses()), deadline_s=settings.deadline_s)
-    history = _check_history(settings, data) if deep else None
+    history = _check_history(settings, data, outcome) if deep else None
     value = {} if outcome is None else _value(outcome)
     if history is not None:
         value["history"] = history_value(history)
@@ -61,14 +61,15 @@ def check(settings: Settings, deep: bool, data: tuple[Path, ...]) -> int:
     return ExitCode.OK if is_good else ExitCode.REFUSED
 
 
-def _check_history(settings: Settings, data: tuple[Path, ...]) -> "DeepCheck":
+def _check_history(settings: Settings, data: tuple[Path, ...], outcome: Check | None) -> "DeepCheck":
     # The column store takes half a second to load, and only --deep reads with it.
-    check_deeply = importlib.import_module("raftpay.ops.deep_check").check_deeply
+    deep_check = importlib.import_module("raftpay.ops.deep_check")
     directories = {str(path): path for path in data}
     if not data:
         directories = {name: Path(node.data) for name, node in settings.cluster().nodes.items()}
 
-    checked: DeepCheck = check_deeply(directories, told=say)
+    running = None if outcome is None else deep_check.SeenBooks(outcome.index, outcome.digests)
+    checked: DeepCheck = deep_check.check_deeply(directories, told=say, running=running)
     return checked
 
 

@@ -18,7 +18,7 @@ def history_value(checked: "DeepCheck") -> dict[str, Any]:  # Any: what json car
         "is_good": checked.is_good,
         "differences": checked.differences,
         "elsewhere": checked.elsewhere,
-        "common_index": checked.common_index,
+        "common_index": checked.common.index,
         "nodes": [
             {
                 "name": archive.node,
@@ -34,7 +34,7 @@ def history_value(checked: "DeepCheck") -> dict[str, Any]:  # Any: what json car
     }
 
 
-def _replay_value(made: "Replay | None") -> dict[str, int] | None:
+def _replay_value(made: "Replay | None") -> dict[str, int | bool] | None:
     if made is None:
         return None
     return {
@@ -42,6 +42,7 @@ def _replay_value(made: "Replay | None") -> dict[str, int] | None:
         "last_index": made.last_index,
         "committed_index": made.committed_index,
         "segments_compared": made.compared,
+        "has_common_entry": made.common is not None,
     }
 
 
@@ -64,9 +65,6 @@ def history_tables(checked: "DeepCheck") -> Iterator[Table | Text | str]:
     if checked.elsewhere:
         names = ", ".join(checked.elsewhere)
         yield Text(f"Not read, for their directories are not on this machine: {names}.", style="yellow")
-    in_use = [archive.node for archive in checked.archives if archive.cluster_id and archive.replay is None]
-    if in_use:
-        yield Text(f"Not replayed, for a node runs there: {', '.join(in_use)}.", style="yellow")
     if checked.is_good:
         yield Text("Sealed history is what was sealed, and its balances follow from its rows.", style="green")
     else:
@@ -81,10 +79,11 @@ def _replay_tables(checked: "DeepCheck") -> Iterator[Table | Text | str]:
     if not replays:
         return
     yield "Books made again from snapshot and journal"
-    numbers = ["from entry", "to entry", "known to be\ncommitted to", "segments\ncompared"]
+    numbers = ["from entry", "to entry", "known to be\ncommitted to", "segments\ncompared", "books\nat entry"]
     shown = table("node", *numbers, "", right=numbers)
     for node, made in replays:
         cells = (made.snapshot_index + 1, made.last_index, made.committed_index, made.compared)
-        shown.add_row(node, *(f"{cell:,}" for cell in cells), word("differs" if made.problems else "ok"))
+        books_at = "-" if made.common is None else f"{checked.common.index:,}"
+        shown.add_row(node, *(f"{cell:,}" for cell in cells), books_at, word("differs" if made.problems else "ok"))
     yield shown
     yield ""

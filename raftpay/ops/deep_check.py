@@ -1,8 +1,8 @@
 """`raftpay check --deep`: the data directories of the nodes that are on this machine.
 
-Each archive is checked by itself (`raftpay.archive.deep`); where no node uses the directory, the books are made again
-from snapshot and journal (replay.py) and compared with it. Then each is compared with the others: segments of one
-number, entries of one index and term, and the books behind the last entry that all have.
+Each archive is checked by itself (`raftpay.archive.deep`); the books are made again from snapshot and journal
+(replay.py) and compared with it. Then each is compared with the others: segments of one number, entries of one index
+and term, and the books behind one entry: the last that all have, or that at which running nodes were asked for theirs.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,8 @@ from raftpay.storage.directory import held_unused, read_identity
 from raftpay.storage.disk import RealDisk
 
 _SIZES: Final = WindowSizes()
+# Of a directory in which a node writes meanwhile: a new file of the journal may be seen before the end of the last one.
+_TRIES_MAX: Final = 5
 # Between two words about how far it is.
 _TOLD_SEGMENTS: Final = 10
 
@@ -28,7 +30,7 @@ _TOLD_SEGMENTS: Final = 10
 class ArchiveCheck:
     """What was found of one node. problem: why its archive could not be checked to the end, or None.
 
-    cluster_id: "" where it could not be read. replay: None where a node uses the directory.
+    cluster_id: "" where it could not be read; then replay is None.
     """
 
     node: str
@@ -51,14 +53,22 @@ class ArchiveCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenBooks:
+    """What running nodes have in memory. digests: of the state behind the entry of that index, by node."""
+
+    index: int
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DeepCheck:
-    """The outcome. elsewhere: nodes whose directories are not on this machine. common_index: the last entry that all
-    journals have that were replayed.
+    """The outcome. elsewhere: nodes whose directories are not on this machine. common: the entry behind which the books
+    are compared.
     """
 
     archives: list[ArchiveCheck]
     elsewhere: list[str]
-    common_index: int
+    common: SeenBooks
 
     @property
     def differences(self) -> list[str]:
@@ -67,7 +77,17 @@ class DeepCheck:
         return [
             *self._segments(),
             *different_entries(replays),
-            *different_states(replays, self.common_index),
+            *different_states(replays, self.common.index),
+            *self._in_memory(replays),
+        ]
+
+    def _in_memory(self, replays: Mapping[str, Replay]) -> list[str]:
+        """Running nodes whose books are not those that their disks give."""
+        return [
+            f"{name}: the books that it has in memory behind entry {self.common.index} are not those that its snapshot "
+            "and its journal give"
+            for name, made in replays.items()
+            if made.common is not None and self.common.digests.get(name, made.common[1]) != made.common[1]
         ]
 
     def _segments(self) -> list[str]:
@@ -87,21 +107,31 @@ class DeepCheck:
 
 
 def check_deeply(
-    directories: Mapping[str, Path], *, told: Callable[[str], None], sizes: WindowSizes = _SIZES
+    directories: Mapping[str, Path],
+    *,
+    told: Callable[[str], None],
+    running: SeenBooks | None = None,
+    sizes: WindowSizes = _SIZES,
 ) -> DeepCheck:
-    """Check what is here of these data directories, by node. told: what is done now. sizes: those of the cluster."""
+    """Check what is here of these data directories, by node.
+
+    told: what is done now. running: what nodes have said just before. sizes: those of the cluster.
+    """
     store = ColumnStore()
     archives = [_opened(node, path) for node, path in directories.items() if path.is_dir()]
     known = [archive for archive in archives if archive.cluster_id]
     with ExitStack() as held:
-        unused = [archive for archive in known if held.enter_context(held_unused(archive.path))]
-        common_index = min((last_entry(archive.path, archive.cluster_id) for archive in unused), default=0)
+        in_use = [archive.node for archive in known if not held.enter_context(held_unused(archive.path))]
+        ends = (last_entry(archive.path, archive.cluster_id) for archive in known)
+        common = SeenBooks(min(ends, default=0)) if running is None else running
         for archive in known:
-            if archive in unused:
-                told(f"{archive.node}: replaying snapshot and journal")
-                archive.replay = replay(archive.path, archive.cluster_id, store, sizes, common_index=common_index)
+            told(f"{archive.node}: replaying snapshot and journal")
+            for _ in range(_TRIES_MAX if archive.node in in_use else 1):
+                archive.replay = replay(archive.path, archive.cluster_id, store, sizes, common_index=common.index)
+                if not archive.replay.problems:
+                    break
             _check_sealed(archive, store, told)
-    return DeepCheck(archives, [node for node, path in directories.items() if not path.is_dir()], common_index)
+    return DeepCheck(archives, [node for node, path in directories.items() if not path.is_dir()], common)
 
 
 def _opened(node: str, path: Path) -> ArchiveCheck:

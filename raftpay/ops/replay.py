@@ -1,5 +1,6 @@
-"""The books of a stopped node, made again from its snapshot and its journal as a start makes them: the part of `raftpay
-check --deep` that looks at what is not sealed yet. Nothing on the disk is changed.
+"""The books of a node, made again from its snapshot and its journal as a start makes them: the part of `raftpay check
+--deep` that looks at what is not sealed yet. Nothing on the disk is changed; of a running node it is what lies there
+at the moment.
 
 Which entries at the journal's end are committed no disk says: a node learns it from its leader. All are replayed, as
 they would be if a leader committed them; what is compared with sealed rows lies below, but for one case: a node that
@@ -95,7 +96,9 @@ class Replay:
 
 
 def replay(path: Path, cluster_id: str, store: Store, sizes: WindowSizes, *, common_index: int) -> Replay:
-    """Start as a node starts, in memory, and apply all that is in the journal. No node may use the directory.
+    """Start as a node starts, in memory, and apply all that is in the journal.
+
+    Where a node writes there meanwhile, what is seen may not fit together; then it does when looked at again.
 
     common_index: the entry behind which the digest of the state is wanted. What is wrong is not raised but said in
     `problems`.

@@ -1,7 +1,7 @@
 """A disk that is only read: what is written to it stays in memory, and is gone with it.
 
-For those who look at the data directory of a stopped node, or at a copy, with the code that a node starts with: opening
-a journal finishes what a crash interrupted, and a check must leave everything as it lies.
+For those who look at the data directory of a node, or at a copy, with the code that a node starts with: opening a
+journal finishes what a crash interrupted, and a check must leave everything as it lies.
 """
 
 import os
@@ -71,7 +71,7 @@ class OverlayFile:
 
 
 class OverlayDisk:
-    """The answer of `Disk` over a folder that nobody else writes to meanwhile."""
+    """The answer of `Disk` over a folder. What others write there meanwhile is seen where nothing was written here."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -27,6 +27,7 @@ from raftpay.ledger import (
 from raftpay.ledger.window import WindowSizes
 from raftpay.node import Node
 from raftpay.node.sealing import Sealing
+from raftpay.ops.deep_check import DeepCheck, SeenBooks, check_deeply
 from raftpay.storage.sim_disk import SimDisk
 from raftpay.storage.snapshots import Steps
 from tests.node.cluster import DEADLINE_S, STEADY, Client, Cluster, run_scenario, until
@@ -146,6 +147,35 @@ def test_ids_of_all_the_past_are_refused_in_the_middle_of_a_load(run_cluster: Ru
 
             (bob,) = await other.call("lookup_accounts", ["bob"])
             assert bob["credits_posted"] == paid
+
+    run_scenario(scenario)
+
+
+def test_the_disks_of_running_nodes_give_the_books_that_they_have(run_cluster: RunCluster) -> None:
+    async def scenario() -> None:
+        async with run_cluster(STEADY, start=False) as cluster:
+            await cluster.start(sizes=SIZES)
+            leader = await cluster.leader()
+            client = await cluster.client(leader)
+            await client.create_accounts("alice", "bob")
+            await pay(client, 0, 300)
+            await until(sealed(cluster, 2))
+            asked = await client.call("state_digest")
+            running = SeenBooks(asked["index"], {leader.name: asked["digest"]})
+            paths = {name: node.node_config.data for name, node in cluster.nodes.items()}
+
+            def check() -> DeepCheck:
+                return check_deeply(paths, told=lambda _: None, running=running, sizes=SIZES)
+
+            paying = asyncio.create_task(pay(client, 300, 600))
+            checked = await asyncio.to_thread(check)
+            await paying
+
+            assert (checked.differences, [archive.problems for archive in checked.archives]) == ([], [[], [], []])
+            for archive in checked.archives:
+                assert archive.replay is not None
+                if archive.node == leader.name:
+                    assert archive.replay.common is not None
 
     run_scenario(scenario)
 

@@ -1,4 +1,4 @@
-"""`check --deep` on stopped nodes: books that are made again from snapshot and journal, beside what is sealed."""
+"""`check --deep`: books that are made again from snapshot and journal, beside what is sealed."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from raftpay.ledger import Account, Ledger, Transfer
 from raftpay.ledger.image_format import AccountsPart, OpeningPart, Part, packed_message, read_image
 from raftpay.ledger.window import WindowSizes
 from raftpay.machine import CheckedRequest, Machine, build_command, check_create_accounts, check_create_transfers
-from raftpay.ops.deep_check import DeepCheck, check_deeply
+from raftpay.ops.deep_check import DeepCheck, SeenBooks, check_deeply
 from raftpay.raft.stock_engine import NO_OP, REGULAR
 from raftpay.storage.directory import DataDirectory
 from raftpay.storage.journal import Journal, JournalOptions
@@ -196,17 +196,26 @@ def test_entries_of_two_terms_that_nobody_has_to_agree_on_are_no_difference(tmp_
     assert check(node(tmp_path / "n1"), node(tmp_path / "n2", change=of_another_term)).is_good
 
 
-def test_a_directory_that_a_node_uses_is_not_replayed(tmp_path: Path) -> None:
+def test_what_a_running_node_has_in_memory_must_be_what_its_disk_gives(tmp_path: Path) -> None:
     path = node(tmp_path / "n1")
     directory = DataDirectory.open(path, cluster_id=CLUSTER, node_name="n1")
 
     try:
         (archive,) = check(path).archives
+        assert archive.replay is not None
+        assert archive.replay.common is not None
+        _, digest = archive.replay.common
+        same, other = (
+            check_deeply({"n1": path}, told=lambda _: None, running=SeenBooks(LAST, {"n1": one}), sizes=SIZES)
+            for one in (digest, "f" * len(digest))
+        )
     finally:
         directory.close()
 
-    assert archive.replay is None
-    assert len(archive.findings) == 5
+    assert (archive.problems, same.differences) == ([], [])
+    assert other.differences == [
+        f"n1: the books that it has in memory behind entry {LAST} are not those that its snapshot and its journal give"
+    ]
 
 
 def test_the_command_says_what_it_replayed_and_ends_with_1_on_a_changed_snapshot(tmp_path: Path) -> None:
@@ -226,4 +235,5 @@ def test_the_command_says_what_it_replayed_and_ends_with_1_on_a_changed_snapshot
         "last_index": LAST,
         "committed_index": SNAPSHOT_AT,
         "segments_compared": 0,
+        "has_common_entry": True,
     }
