@@ -1,4 +1,4 @@
-# The whole interface: demo, test, check, bench, soak, faults. The first run makes .venv; later ones install nothing and need no network.
+# The whole interface: demo, test, check, bench, bench-history, soak, faults. The first run makes .venv; later ones install nothing and need no network.
 PYTHON ?= python3
 BIN := .venv/bin
 SOAK_SECONDS ?= 600

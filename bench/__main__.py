@@ -5,7 +5,6 @@ Every acknowledged transfer is fsynced on a majority. The machine's own pace sta
 """
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -14,17 +13,13 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from bench.failover import measure_gaps
-from bench.load import bulk, many_connections, one_at_a_time, one_at_a_time_sync, open_accounts, shared_client
+from bench.load import bulk, many_connections, one_at_a_time, one_at_a_time_sync, open_accounts, run, shared_client
 from bench.measure import Measure, percentile
-from raftpay.client.sync_client import new_loop
 from raftpay.ops.local import LocalCluster
 
 FSYNCS = 300
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +63,6 @@ def print_row(title: str, rate: float | None, latencies_ms: list[float]) -> None
     shown = "" if rate is None else f"{rate:>12,.0f}"
     p50, p99, worst = (percentile(latencies_ms, part) for part in (0.5, 0.99, 1.0))
     print(f"{title:<48}{shown:>12}{p50:>10.2f}{p99:>10.2f}{worst:>10.2f}", flush=True)
-
-
-def run(load: Coroutine[None, None, T]) -> T:
-    """Run a load on the event loop that the nodes and the blocking client use: uvloop where it is installed."""
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(load)
 
 
 def main() -> int:

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.__main__ import run
-from bench.load import Load, Transfers, open_accounts
+from bench.load import Load, Transfers, open_accounts, run
 from bench.measure import Measure
 from raftpay.client import AsyncClient
 from raftpay.client.answers import NodeStatus

@@ -3,16 +3,26 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TypeVar
 
 from bench.measure import Measure
 from raftpay.client import AsyncClient, Client
+from raftpay.client.sync_client import new_loop
 from raftpay.ledger import CreateTransferResult
 from raftpay.ledger.types import BATCH_EVENTS_MAX, Account, Transfer
 
 ACCOUNTS = 10_000
 CONCURRENCY = 64
 WARM_UP_S = 0.5
+
+T = TypeVar("T")
+
+
+def run(load: Coroutine[None, None, T]) -> T:
+    """Run a load on the event loop that the nodes and the blocking client use: uvloop where it is installed."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(load)
 
 
 def account_id(number: int) -> str:
