@@ -154,7 +154,7 @@ class Snapshots:
     pin: Pin | None = None
     next_chunk_s: float = 0.0
     waiting: dict[str, SnapshotFetch] = field(default_factory=dict)
-    # To whom which snapshot was given to its end.
+    # To whom which snapshot, or file that belongs to one, was given to its end: by its digest.
     served: set[tuple[str, bytes]] = field(default_factory=set)
     # A snapshot, or the log behind it, is damaged: the next one is made at once; after a full disk, a while later.
     is_wanted: bool = False
@@ -252,12 +252,17 @@ class Snapshots:
             return  # The next offer names another one.
         self.pin = Pin(info, now_s)
         self.waiting[peer] = message
-        if message.part == info.digest and message.offset == 0 and (peer, info.digest) in self.served:
-            self._doubt(info)
+        if message.offset == 0 and (peer, message.part) in self.served:
+            # A follower that had all of it begins anew, so it did not get what was announced.
+            self.served = {known for known in self.served if known[1] != message.part}
+            if message.part == info.digest:
+                self._doubt(info)
+            for file in info.header.files:
+                if file.digest == message.part:
+                    self._doubt_file(info, file)
 
     def _doubt(self, info: SnapshotInfo) -> None:
-        """A follower that had all of it begins anew, so it did not get what was announced: look at it once more."""
-        self.served = {known for known in self.served if known[1] != info.digest}
+        """Look at a snapshot once more."""
 
         def done(error: StorageError | None) -> None:
             if error is None or info not in (self.store.newest, self.store.previous):
@@ -268,13 +273,35 @@ class Snapshots:
 
         self.run(self.store.check(info), done)
 
+    def _doubt_file(self, info: SnapshotInfo, file: StateFile) -> None:
+        """Look at a file of sealed history once more. Where it is damaged this node stops, so that another one leads
+        and gives its own: no state in memory could take its place.
+        """
+
+        def done(error: StorageError | None) -> None:
+            newest = self.store.newest
+            if error is None:
+                return
+            if isinstance(error, CorruptionError) and (
+                self.is_wanted or newest is None or file not in newest.header.files
+            ):
+                # A peer's copy has replaced it, in other bytes, which the next snapshot names: that is offered then.
+                self._unpin(info)
+                return
+            raise error
+
+        self.run(self.store.check_file(file), done)
+
+    def _unpin(self, info: SnapshotInfo) -> None:
+        if self.pin is not None and self.pin.info == info:
+            self.pin = None
+
     def lose(self, info: SnapshotInfo, reason: StorageError) -> None:
         """A snapshot is damaged on this disk. The state is whole in memory: another one takes its place at once."""
         logger.error("a snapshot is damaged, and made anew error=%s", reason)
         self.store.lose(info, str(reason))
         self.is_wanted = True
-        if self.pin is not None and self.pin.info == info:
-            self.pin = None
+        self._unpin(info)
 
     def _offered(self, digest: bytes) -> SnapshotInfo | None:
         known = [self.store.newest] if self.pin is None else [self.pin.info, self.store.newest]
@@ -293,22 +320,22 @@ class Snapshots:
         info = self._offered(message.digest)
         if info is None:
             return None
-        names = {info.digest: info.name, **{file.digest: file.name for file in info.header.files}}
-        name = names.get(message.part)
-        if name is None:
+        parts = (StateFile(info.name, info.size_bytes, info.digest), *info.header.files)
+        part = next((part for part in parts if part.digest == message.part), None)
+        if part is None:
             raise ProtocolError(f"a file {message.part.hex()} was asked for that is not part of snapshot {info.name}")
-        file = self.store.disk.open(name)
+        file = self.store.disk.open(part.name)
         try:
             data = file.pread(min(self.options.chunk_bytes, message.size_bytes), message.offset)
         except CorruptionError as error:
-            if name != info.name:
+            if part.digest != info.digest:
                 raise  # No other node's copy can be put in its place here.
             self.lose(info, error)
             return None
         finally:
             file.close()
-        if name == info.name and message.offset + len(data) >= info.size_bytes:
-            self.served.add((peer, info.digest))
+        if message.offset + len(data) >= part.size_bytes:
+            self.served.add((peer, part.digest))
         return SnapshotChunk(term, message.digest, message.part, message.offset, data)
 
     # ---- a follower's side

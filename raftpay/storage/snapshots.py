@@ -12,7 +12,7 @@ of all. The rules:
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Self
@@ -186,11 +186,7 @@ class SnapshotStore:
         file = self.disk.open(part)
         try:
             file.fdatasync()
-            digest = hashlib.sha256()
-            for offset in range(0, wanted.size_bytes, BLOCK_BYTES_MAX):
-                digest.update(file.pread(min(BLOCK_BYTES_MAX, wanted.size_bytes - offset), offset))
-                yield
-            if digest.digest() != wanted.digest or file.size() != wanted.size_bytes:
+            if not (yield from _is_file(file, wanted)):
                 raise CorruptionError(f"{wanted.name}: what was fetched differs from what the peer had announced")
         except CorruptionError:
             self.disk.remove(part)
@@ -230,6 +226,15 @@ class SnapshotStore:
         yield from self._verify(info.name, found, open_file)
         if found.info != info:
             raise _damaged(info.name, 0, "it is another one than was written")
+
+    def check_file(self, known: StateFile) -> Steps:
+        """Read a file of the state once more. Raises CorruptionError if it is not what it was."""
+        file = self.disk.open(known.name)
+        try:
+            if not (yield from _is_file(file, known)):
+                raise CorruptionError(f"{known.name}: its bytes are not those that were sealed. {REBUILD_ADVICE}")
+        finally:
+            file.close()
 
     def lose(self, info: SnapshotInfo, reason: str) -> None:
         """A snapshot has turned out to be damaged: it does not count any more."""
@@ -296,6 +301,15 @@ class SnapshotStore:
         finally:
             file.close()
         written.info = SnapshotInfo(name, header, offset, digest.digest())
+
+
+def _is_file(file: DiskFile, known: StateFile) -> Generator[None, None, bool]:
+    """Whether it has the bytes of that file of the state, all of which are read."""
+    digest = hashlib.sha256()
+    for offset in range(0, known.size_bytes, BLOCK_BYTES_MAX):
+        digest.update(file.pread(min(BLOCK_BYTES_MAX, known.size_bytes - offset), offset))
+        yield
+    return digest.digest() == known.digest and file.size() == known.size_bytes
 
 
 def _write_blocks(file: DiskFile, header: SnapshotHeader, chunks: Iterable[bytes]) -> Steps:

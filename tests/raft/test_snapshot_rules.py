@@ -1,5 +1,6 @@
 """Raft paper 7, log compaction: what a snapshot may replace, who is sent one, and what is acknowledged of it."""
 
+import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -9,8 +10,8 @@ from raftpay.errors import CorruptionError, LeadershipLostError, StorageError
 from raftpay.raft.messages import SnapshotChunk, SnapshotFetch, SnapshotOffer
 from raftpay.raft.snapshots import SnapshotOptions
 from raftpay.storage.sim_disk import PowerLossError, SimDisk
-from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore, Steps
-from tests.raft.lab import CLUSTER, FREQUENT, Clock, Lab, run_at_once, simulated_clock
+from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore, StateFile, Steps, part_name
+from tests.raft.lab import CLUSTER, FREQUENT, Clock, Lab, ListImage, run_at_once, simulated_clock
 
 
 @pytest.fixture
@@ -119,6 +120,75 @@ def test_7_a_snapshot_that_is_damaged_on_its_leaders_disk_is_made_anew(
     assert lab.members["n3"].applied == lab.members["n1"].applied
     assert SnapshotStore.open(lab.disks["n1"], CLUSTER).damaged == []
     lab.check_outcome()
+
+
+HISTORY = bytes(range(250)) * 10
+SEALED = StateFile("archive/sealed", len(HISTORY), hashlib.sha256(HISTORY).digest())
+
+
+@pytest.fixture
+def sealed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """n1 and n2 have a file of sealed history, which n3 has to fetch with the snapshot."""
+    monkeypatch.setattr(ListImage, "files", (SEALED,))
+    for name in ("n1", "n2"):
+        lab.disks[name].make_folder("archive")
+        lab.disks[name].create(SEALED.name).pwrite(HISTORY, 0)
+    leave_behind(lab)
+    lab.start("n3")
+    lab.connect_all()
+    return lab
+
+
+def test_7_a_leader_whose_file_of_sealed_history_is_damaged_stops(sealed: Lab) -> None:
+    sealed.disks["n1"].flip_bit(SEALED.name, 1234)
+
+    with pytest.raises(CorruptionError, match=r"archive/sealed: its bytes are not those that were sealed.*rebuild"):
+        sealed.run_s(3)
+
+    sealed.kill("n1")
+    sealed.run_s(5)
+    assert sealed.members["n3"].applied == sealed.members["n2"].applied
+    assert sealed.disks["n3"].open(SEALED.name).pread(len(HISTORY) + 1, 0) == HISTORY
+
+
+def test_7_a_leader_whose_file_a_follower_has_lost_gives_it_once_more(sealed: Lab) -> None:
+    """The follower's disk did wrong, not the leader's."""
+    losses = 0
+
+    def lose_it_once(steps: Steps, done: Callable[[StorageError | None], None]) -> None:
+        nonlocal losses
+        name = part_name(SEALED.digest)
+        if not losses and sealed.disks["n3"].exists(name) and sealed.disks["n3"].open(name).size() == len(HISTORY):
+            sealed.disks["n3"].flip_bit(name, 1234)
+            losses += 1
+        run_at_once(steps, done)
+
+    sealed.run_steps = lose_it_once
+    sealed.run_s(5)
+
+    assert losses == 1
+    assert sealed.members["n3"].applied == sealed.members["n1"].applied
+    sealed.check_outcome()
+
+
+def test_7_a_file_that_a_peers_copy_has_replaced_is_offered_with_the_next_snapshot(
+    sealed: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another release may pack the same rows into other bytes; what the scrubber mends with is then no damage."""
+    other = HISTORY[::-1]
+    file = sealed.disks["n1"].open(SEALED.name)
+    file.pwrite(other, 0)
+    monkeypatch.setattr(ListImage, "files", (structs.replace(SEALED, digest=hashlib.sha256(other).digest()),))
+    snapshots = sealed.members["n1"].snapshots
+    assert snapshots is not None
+    snapshots.is_wanted, snapshots.not_before_s = True, sealed.clock.now_s + 2.0
+
+    sealed.run_s(2)
+    write(sealed, 5)
+    sealed.run_s(8)
+
+    assert sealed.disks["n3"].open(SEALED.name).pread(len(HISTORY) + 1, 0) == other
+    assert sealed.members["n3"].applied == sealed.members["n1"].applied
 
 
 def test_7_an_empty_follower_gets_the_snapshot(lab: Lab) -> None:

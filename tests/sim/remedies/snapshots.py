@@ -58,6 +58,12 @@ REMOVALS: Final = (
         (Edit("self._doubt(info)", "pass"),),
     ),
     Removal(
+        "doubt-sealed-files",
+        "seed 7024",
+        "a leader goes on giving a file of sealed history that is damaged on its disk",
+        (Edit("self._doubt_file(info, file)", "pass"),),
+    ),
+    Removal(
         "start-from-snapshot",
         "D8",
         "what the snapshot holds does not count as applied after a start",
