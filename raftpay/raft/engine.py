@@ -60,8 +60,9 @@ class Engine(Elections):
 
     options: names, times and sizes. log: opened journal and hard state. apply: called with index and payload of each
     committed entry, in order; what it returns goes to the proposer. send: takes a message for a connected peer.
-    on_role: called with the role after each change of it. on_members: called when the configuration is another one.
-    rng: draws the election timeouts. snapshots: the machine is restored from the newest; None to keep the log whole.
+    on_role: called with the role after each change of it. on_members: called when the configuration is another one,
+    and when it is committed. rng: draws the election timeouts. snapshots: the machine is restored from the newest;
+    None to keep the log whole.
     """
 
     def __init__(
@@ -329,7 +330,10 @@ class Engine(Elections):
 
     def _commit_to(self, commit_index: int) -> None:
         if commit_index > self.commit_index:
+            is_changing = self.commit_index < self.membership.index <= commit_index
             self._set_commit_index(commit_index)
+            if is_changing:
+                self._on_members()  # Those of the configurations before are out of touch from now on.
 
     def _durable_index(self) -> int:
         """How far our log is known to equal the leader's and is fsynced here."""

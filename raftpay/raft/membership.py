@@ -58,11 +58,16 @@ class Membership:
     def other_voters(self) -> list[str]:
         return [name for name in voters(self.members) if name != self._name] if self.members else self.others
 
-    def address(self, name: str) -> str | None:
-        """Where a peer is dialled. The cluster file is the operator's word, and goes first."""
-        if name in self._options.peers:
-            return self._options.peers[name]
-        return self.members[name].peer if name in self.members else None
+    def addresses(self, commit_index: int) -> dict[str, str]:
+        """Where the others are dialled: those of every configuration that may be in force.
+
+        A removal that is not committed may be undone, by the removed node as leader; whoever hung up on it would not
+        hear of that (thesis 4.1). The cluster file is the operator's word, and goes first.
+        """
+        possible = self._log.configurations.since(commit_index)
+        found = {name: member.peer for members in possible for name, member in members.items()}
+        known = {name: self._options.peers.get(name, peer) for name, peer in found.items()} or self._options.peers
+        return {name: address for name, address in known.items() if name != self._name}
 
     def has_changed(self) -> bool:
         """Whether another configuration is in force than at the last call."""

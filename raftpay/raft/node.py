@@ -329,9 +329,7 @@ class RaftNode:
 
     def addresses(self) -> dict[str, str]:
         """Where the others are dialled."""
-        membership = self._engine.membership
-        found = {name: membership.address(name) for name in membership.others}
-        return {name: address for name, address in found.items() if address is not None}
+        return self._engine.membership.addresses(self._engine.commit_index)
 
     def peers(self) -> list[PeerStatus]:
         engine, membership = self._engine, self._engine.membership

@@ -134,6 +134,8 @@ class Lab:
         # Of nodes that are to start with another release than the first.
         self.command_versions: dict[str, int] = {}
         self._incarnations = count(1)
+        # Whom each node was told to dial, each time.
+        self.changed: dict[str, list[list[str]]] = {}
         self.members: dict[str, Member] = {}
         self.links: dict[tuple[str, str], deque[Message]] = {}
         # term -> who led in it (election safety, Raft paper 5.2).
@@ -180,10 +182,15 @@ class Lab:
             apply=apply,
             send=lambda peer, message: self._send(name, peer, message),
             on_role=on_role,
+            on_members=lambda: self._members_changed(name),
             snapshots=snapshots,
         )
         self.members[name] = Member(name, disk, journal, engine, applied, snapshots)
         return self.members[name]
+
+    def _members_changed(self, name: str) -> None:
+        engine = self.members[name].engine
+        self.changed.setdefault(name, []).append(sorted(engine.membership.addresses(engine.commit_index)))
 
     def _snapshots(self, name: str, disk: SimDisk, journal: Journal, machine: ListMachine) -> Snapshots | None:
         if self.snapshot_options is None:

@@ -6,6 +6,7 @@ from raftpay.errors import MembershipError, NotLeaderError
 from raftpay.raft.engine import FOLLOWER, LEADER
 from raftpay.raft.members import decode_members
 from raftpay.raft.messages import AppendReply, Vote
+from raftpay.raft.transport import refusal
 from tests.raft.lab import FREQUENT, Clock, Lab
 
 
@@ -284,6 +285,40 @@ def test_a_node_that_is_removed_disturbs_nobody(lab: Lab) -> None:
 
     assert (engine.role, engine.term) == (LEADER, term)
     assert voters(lab, "n4") == ["n1", "n2", "n4"]
+
+
+def test_a_member_is_heard_until_its_removal_is_committed(lab: Lab) -> None:
+    """Seed 900149 of the simulator: the removal was undone, by the removed node as leader, and one node never heard."""
+    engine = lab.elect("n1")
+    lab.join("n4")
+    add(lab, "n4")
+    lab.run_s(0.5)
+    engine.remove_member("n2", nothing)
+    lab.isolate("n1")
+    assert members(lab, "n1") == ["n1", "n3", "n4"]
+
+    removed = lab.elect("n2")
+
+    heard_by_n1 = engine.membership.addresses(engine.commit_index)
+    assert refusal(engine.hello("n2"), removed.hello("n1"), heard_by_n1) == ""
+    lab.connect_all()
+    lab.run_s(1.0)
+    assert members(lab, "n1") == ["n1", "n2", "n3", "n4"]
+
+
+def test_a_member_whose_removal_is_committed_is_no_longer_dialled(lab: Lab) -> None:
+    engine = lab.elect("n1")
+    lab.join("n4")
+    add(lab, "n4")
+    lab.run_s(0.5)
+
+    lab.changed.clear()
+    engine.remove_member("n2", nothing)
+    lab.run_s(0.5)
+
+    assert {name: lab.changed[name][-1] for name in ("n1", "n3", "n4")} == {
+        "n1": ["n3", "n4"], "n3": ["n1", "n4"], "n4": ["n1", "n3"]
+    }  # fmt: skip
 
 
 def test_a_leader_is_not_removed_by_itself(lab: Lab) -> None:
