@@ -9,8 +9,8 @@ Called by `Journal.open` only, which goes on from what it returns. The rules:
    is a torn tail, and is erased durably with all behind it. If every sector of it was written and yet it is wrong, no
    power loss explains it: corruption. So it is if K or an earlier entry lies behind it: a write went astray.
 3. What is kept beyond D is written once more and synced before anybody relies on it: the page cache may hold what a
-   failed fsync of the previous life has dropped. So are the marks, before anything is removed or erased by them: a
-   killed process may not have synced them, and a power loss would take them back.
+   failed fsync of the previous life has dropped. So are the marks, before anything else: a killed process may not have
+   synced them, and a power loss would take them back, with them the end of a cut that was finished long ago.
 
 What stays ambiguous: entries synced in the last moments before a power loss, after the last record that reached the
 disk was written and before the kernel wrote the marks back. If the disk then also loses a sector of one of them (finds
@@ -111,7 +111,6 @@ class _Scan:
         finally:
             file.close()
         if header is not None and header.number == self.marks.now.first_segment:
-            self.marks.store_durably()
             self.disk.rename(RESET_NAME, segment_name(header.number))
         else:
             self.disk.remove(RESET_NAME)
@@ -119,10 +118,7 @@ class _Scan:
 
     def finish_compaction(self) -> None:
         """Remove what the marks say is compacted away."""
-        leftovers = [number for number in self.numbers() if number < self.marks.now.first_segment]
-        if leftovers:
-            self.marks.store_durably()
-        self.remove(leftovers)
+        self.remove([number for number in self.numbers() if number < self.marks.now.first_segment])
 
     def finish_truncation(self) -> None:
         """Do once more, and wholly, what the marks say was begun."""
@@ -131,7 +127,6 @@ class _Scan:
             return
         if number not in self.numbers():
             raise CorruptionError(f"{segment_name(number)} is missing; {MARKS_NAME} was cutting it. {REBUILD_ADVICE}")
-        self.marks.store_durably()
         self.remove([later for later in self.numbers() if later > number])
         file = self.disk.open(segment_name(number))
         erase(file, offset, file.size())
@@ -288,10 +283,11 @@ def recover(disk: Disk, marks: Marks) -> tuple[list[Segment], Recovery]:
     """The segments with all that is durable, in order (none if the journal is new), and what was found.
 
     Raises CorruptionError, FormatVersionError, DataDirectoryError (another cluster's file), StorageError; then the
-    files are as they were, but for an interrupted truncation or compaction that was finished.
+    files are as they were, but for the marks, and an interrupted truncation or compaction that was finished.
     """
     scan = _Scan(disk, marks)
     try:
+        marks.store_durably()
         scan.finish_reset()
         scan.finish_compaction()
         scan.finish_truncation()

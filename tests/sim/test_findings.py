@@ -1,5 +1,7 @@
 """What the simulator found in the engine, each as a short scenario. docs/reliability.md lists them."""
 
+from contextlib import suppress
+
 import pytest
 
 from raftpay.storage.hard_state import HardStateFile as HardState
@@ -79,6 +81,34 @@ def test_what_a_killed_process_wrote_into_the_marks_outlives_a_power_loss(act: s
             disk.crash()
 
             assert Journal.open(disk, TINY).last_index == last_index
+
+
+@pytest.mark.parametrize("act", ["compact", "cut", "reset"])
+@pytest.mark.parametrize("moment", range(14))
+def test_what_is_synced_after_a_killed_act_outlives_a_power_loss(act: str, moment: int) -> None:
+    """Seed 580: killed when it had written, and not synced, that a cut was finished; the next life appended and synced
+    behind the cut; then the power went, took the marks back, and the cut was made once more."""
+    for seed in range(12):
+        disk = SimDisk(seed)
+        journal = Journal.open(disk, TINY)
+        for index in range(1, 81):
+            journal.append(index, 1, bytes([index]) * 100)
+            journal.sync()
+        disk.interrupt(moment, PowerLossError())
+        with suppress(PowerLossError):
+            if act == "compact":
+                journal.compact_to(60)
+            elif act == "cut":
+                journal.truncate_from(20)
+            else:
+                journal.reset(100, 2)
+        disk.interrupt(0, None)
+        journal = Journal.open(disk, TINY)
+        journal.append(journal.last_index + 1, 2, b"synced")
+        journal.sync()
+        disk.crash()
+
+        assert Journal.open(disk, TINY).last_index == journal.last_index
 
 
 def test_a_term_read_from_the_disk_outlives_a_power_loss() -> None:
