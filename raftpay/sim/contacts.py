@@ -33,16 +33,16 @@ class Contacts:
         self._majority_s: float | None = None
         self._lonely_since_s: float | None = None
 
-    def received(self, raft: RaftNode, peer: str, message: Message) -> None:
+    def received(self, raft: RaftNode, message: Message) -> None:
         """A message, before the node acts on it."""
-        match message:
-            case AppendEntries() if message.term >= raft.term:
-                self._leader_s = self._clock()
-            case AppendReply() | SnapshotFetch() if message.term == raft.term:
-                self._answered_s[peer] = self._clock()
-                self._majority_s = None
-            case _:
-                return
+        if isinstance(message, AppendEntries) and message.term >= raft.term:
+            self._leader_s = self._clock()
+
+    def answered(self, raft: RaftNode, peer: str, message: AppendReply | SnapshotFetch) -> None:
+        """An answer, behind what the node did with it: a process that is held up then takes it for a later one."""
+        if message.term == raft.term:
+            self._answered_s[peer] = self._clock()
+            self._majority_s = None
 
     def hung_up(self, raft: RaftNode, peer: str) -> None:
         """A peer has closed its connection: if it led, it is gone."""

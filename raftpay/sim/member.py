@@ -24,7 +24,7 @@ from raftpay.node.group_commit import GroupCommit
 from raftpay.node.reads import LinearizableReads, Read
 from raftpay.node.sealing import Sealing
 from raftpay.raft.catch_up import restore
-from raftpay.raft.messages import Message, SnapshotFetch
+from raftpay.raft.messages import AppendReply, Message, SnapshotFetch
 from raftpay.raft.node import RaftNode, RaftParts
 from raftpay.raft.options import RaftOptions
 from raftpay.raft.snapshots import SnapshotParts
@@ -391,8 +391,10 @@ class Member:
         contacts = life.contacts = Contacts(options, world.invariants.trace, loop.reading)
 
         def received(peer: str, message: Message) -> None:
-            contacts.received(life.raft, peer, message)
+            contacts.received(life.raft, message)
             life.events.received(peer, message)
+            if isinstance(message, AppendReply | SnapshotFetch):
+                contacts.answered(life.raft, peer, message)
 
         def hung_up(peer: str) -> None:
             contacts.hung_up(life.raft, peer)
