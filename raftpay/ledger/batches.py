@@ -60,16 +60,15 @@ def create_batch(creator: Creator[EventT], events: Sequence[EventT], time: int) 
     is_import = bool(events) and bool(events[0].flags & creator.imported_flag)
     while len(results) < len(events):
         first = len(results)
-        if events[first].flags & LINKED:
+        event = events[first]
+        if event.flags & LINKED:
             chain = events[first : _chain_end(events, first)]
             results.extend(_create_chain(creator, chain, time + first, is_import=is_import))
-        else:
-            result = _create(creator, events[first], time + first, is_import=is_import)
-            if result:
-                creator.record(events[first], result)
-                results.append(int(result))
-            else:
-                results.append(0)
+            continue
+        result = _create(creator, event, time + first, is_import=is_import)
+        if result:
+            creator.record(event, result)
+        results.append(int(result))
     return results
 
 

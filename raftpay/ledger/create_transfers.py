@@ -43,11 +43,14 @@ def check_form(event: Transfer, known: Container[str]) -> CreateTransferResult:
     kind = flags & _KINDS
     if kind & (kind - 1) or (kind & _TARGETED and flags & (_BALANCING | CLOSING)):
         return CreateTransferResult.FLAGS_ARE_MUTUALLY_EXCLUSIVE
-    if not _may_name_account(event.debit_account, kind, known):
+    debit_account, credit_account = event.debit_account, event.credit_account
+    # An account that is known may be named by all but a reversal: most events are spared the two calls.
+    is_known = not kind & REVERSAL and debit_account in known and credit_account in known
+    if not is_known and not _may_name_account(debit_account, kind, known):
         return CreateTransferResult.DEBIT_ACCOUNT_ID_INVALID
-    if not _may_name_account(event.credit_account, kind, known):
+    if not is_known and not _may_name_account(credit_account, kind, known):
         return CreateTransferResult.CREDIT_ACCOUNT_ID_INVALID
-    if event.debit_account == event.credit_account and event.debit_account:
+    if debit_account == credit_account and debit_account:
         return CreateTransferResult.ACCOUNTS_MUST_BE_DIFFERENT
     if kind & _TARGETED:
         result = _check_target_form(event)
@@ -107,23 +110,23 @@ class TransferCreator:
 
     def create(self, event: Transfer, time: int) -> CreateTransferResult:
         """Enters the transfer, or says why not. time: that of the event, nanoseconds."""
-        if event.flags & ~_KNOWN_FLAGS:
+        transfer_id, flags, transfers = event.id, event.flags, self._transfers
+        if flags & ~_KNOWN_FLAGS:
             return CreateTransferResult.RESERVED_FLAG
-        transfers = self._transfers
-        if event.id in transfers.rows or event.id in transfers.recalled:
+        if transfer_id in transfers.rows or transfer_id in transfers.recalled:
             existing = self.find_existing(event)
             assert existing is not None
             return existing
-        if not is_id(event.id):
+        if not is_id(transfer_id):
             return CreateTransferResult.ID_INVALID
-        if event.id in self._books.failed_ids:
+        if transfer_id in self._books.failed_ids:
             return CreateTransferResult.ID_ALREADY_FAILED
         result = check_form(event, self._accounts.rows)
         if result:
             return result
-        if event.flags & _SETTLING:
+        if flags & _SETTLING:
             return self._settle(event, time)
-        return self._reverse(event, time) if event.flags & REVERSAL else self._transfer(event, time)
+        return self._reverse(event, time) if flags & REVERSAL else self._transfer(event, time)
 
     def find_existing(self, event: Transfer) -> CreateTransferResult | None:
         """How the event compares with the transfer of its id, or None when there is none."""
@@ -191,7 +194,9 @@ class TransferCreator:
         result = self._check_room(debit, credit, amount, flags, time + event.timeout_s * NANOSECONDS)
         if result:
             return result
-        self._enter(event, time, debit=debit, credit=credit, amount=amount)
+        # After this point the transfer must succeed.
+        timestamp = event.timestamp if flags & IMPORTED else time
+        self._books.enter(event, debit=debit, credit=credit, amount=amount, timestamp=timestamp, code=event.code)
         return CREATED
 
     def _check_import(self, event: Transfer, debit: int, credit: int) -> CreateTransferResult:
@@ -353,11 +358,11 @@ class TransferCreator:
         debit: int,
         credit: int,
         amount: int,
-        target: Target | Movement | None = None,
+        target: Target | Movement,
     ) -> None:
-        """After this point the transfer must succeed."""
+        """After this point the settlement or reversal must succeed."""
         code = event.code
-        if not code and target is not None and event.flags & _SETTLING:
+        if not code and event.flags & _SETTLING:
             code = target.code
         timestamp = event.timestamp if event.flags & IMPORTED else time
         self._books.enter(

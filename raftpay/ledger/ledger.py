@@ -20,7 +20,7 @@ from raftpay.ledger.digest import FoldState, StateDigest
 from raftpay.ledger.history import History, NothingSealed
 from raftpay.ledger.image import Buffers, LedgerImage
 from raftpay.ledger.operate import operate
-from raftpay.ledger.plain_transfers import PlainTransfers
+from raftpay.ledger.plain_transfers import EVENTS_MIN, PlainTransfers
 from raftpay.ledger.queries import Queries
 from raftpay.ledger.records import (
     AccountQuery,
@@ -78,7 +78,7 @@ class Ledger:
         if self._window.has_dropped:
             self._history.recall(command)
         self._books.release_due(command.time)
-        answers = self._plain_answers(command) or self._answers(command)
+        answers = (self._plain_answers(command) if count >= EVENTS_MIN else []) or self._answers(command)
         self.time = max(command.time, command.time + count - 1)
         self._books.pendings.tidy()
         self._digest.fold_accounts()
@@ -95,8 +95,10 @@ class Ledger:
 
     def _results(self, request: Request, time: int) -> list[int]:
         if isinstance(request, CreateTransfers):
-            results = self._plain_transfers.try_create(request.events, time)
-            return create_batch(self._transfers, request.events, time) if results is None else results
+            events, results = request.events, None
+            if len(events) >= EVENTS_MIN:
+                results = self._plain_transfers.try_create(events, time)
+            return create_batch(self._transfers, events, time) if results is None else results
         if isinstance(request, CreateAccounts):
             return create_batch(self._accounts, request.events, time)
         return [int(operate(self._books.accounts, request))]

@@ -179,14 +179,13 @@ class PlainTransfers:
 
 def _has_plain_form(events: Sequence[Transfer]) -> bool:
     """Whether no event asks for more than an ordinary transfer, and code and reference are good."""
-    codes = list(map(_code_of, events))
     return not (
         any(map(_flags_of, events))
         or any(map(_target_id_of, events))
         or any(map(_timeout_of, events))
         or any(map(_timestamp_of, events))
-        or min(codes) < 0
-        or max(codes) > CODE_MAX
+        or min(map(_code_of, events)) < 0
+        or max(map(_code_of, events)) > CODE_MAX
         or max(map(len, map(_reference_of, events))) > REFERENCE_LENGTH_MAX
     )
 
