@@ -58,17 +58,19 @@ def create_batch(creator: Creator[EventT], events: Sequence[EventT], time: int) 
     """Tries all events in order; event i has time + i. Returns the number of a result for each."""
     results: list[int] = []
     is_import = bool(events) and bool(events[0].flags & creator.imported_flag)
-    while len(results) < len(events):
-        first = len(results)
+    first, end = 0, len(events)
+    while first < end:
         event = events[first]
         if event.flags & LINKED:
             chain = events[first : _chain_end(events, first)]
             results.extend(_create_chain(creator, chain, time + first, is_import=is_import))
+            first += len(chain)
             continue
         result = _create(creator, event, time + first, is_import=is_import)
         if result:
             creator.record(event, result)
         results.append(int(result))
+        first += 1
     return results
 
 

@@ -48,9 +48,19 @@ class Elections(StockEngine):
         else:
             self._leader_fell_silent()
 
+    def _is_to_stand(self) -> bool:
+        """A pre-vote was won, or the leader asks for it."""
+        return self.is_transferring or self._election_deadline_s == float("-inf")
+
     def _may_stand(self) -> bool:
-        is_wanted = self.is_transferring or self._election_deadline_s == float("-inf")
-        return bool(is_wanted and self.hasQuorum and self.membership.counts_self)
+        return bool(self._is_to_stand() and self.hasQuorum and self.membership.counts_self)
+
+    def _is_stock_tick_due(self) -> bool:
+        """Whether a tick of PySyncObj would do anything (lines 611-706): it leads, stands or applies, all else is off.
+
+        Asking costs a tenth of the tick, which in a follower at rest is half of ours.
+        """
+        return self.role == LEADER or self.applied_index < self.commit_index or self._is_to_stand()
 
     def _leader_fell_silent(self) -> None:
         """Nobody has spoken as leader for a whole timeout: callers must not be sent to one that may be gone."""

@@ -100,11 +100,6 @@ class Engine(Elections):
 
     # ---- what the engine is at ------------------------------------------------------------------------------------
 
-    @property
-    def standing(self) -> tuple[int, int, int, int]:
-        """Role, term, commit index, index of the members: for whoever asks again and again what has changed."""
-        return self.role, self.term, self.commit_index, self.log.configurations.index
-
     def match_index(self, peer: str) -> int | None:
         """How far a follower's journal is known to equal ours; None where this node does not lead."""
         progress = self._progress.get(peer)
@@ -164,7 +159,8 @@ class Engine(Elections):
         """Let time pass: elections, heartbeats, commit, apply. Raises EngineStoppedError where it must not go on."""
         self._campaign_if_due()
         self._commit()
-        self._stock_tick()
+        if self._is_stock_tick_due():
+            self._stock_tick()
         self._tend_members()
         self._advance_reads()
         if self.snapshots is not None:
@@ -179,7 +175,8 @@ class Engine(Elections):
             self.tick()
         elif self.applied_index < self.commit_index or self._reads.is_waiting or self.role == LEADER:
             self._commit()
-            self._apply_committed()
+            if self.applied_index < self.commit_index:
+                self._apply_committed()
             self._advance_reads()
 
     def propose(self, payload: bytes, done: Done) -> int:

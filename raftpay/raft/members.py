@@ -60,21 +60,22 @@ def decode_members(data: bytes) -> Members:
 
 
 class Configurations:
-    """The configurations of one log, the oldest that still matters first. generation: grows with every change."""
+    """The configurations of one log, the oldest that still matters first.
+
+    members: those in force; empty while this node knows of none. index: of the entry that says so; 0 for none.
+    generation: grows with every change.
+    """
 
     def __init__(self) -> None:
         self._found: list[tuple[int, Members]] = []
+        self.members: Members = {}
+        self.index = 0
         self.generation = 0
 
-    @property
-    def members(self) -> Members:
-        """Those in force; empty while this node knows of none."""
-        return self._found[-1][1] if self._found else {}
-
-    @property
-    def index(self) -> int:
-        """Of the entry that says so; 0 for none."""
-        return self._found[-1][0] if self._found else 0
+    def _become(self, found: list[tuple[int, Members]]) -> None:
+        self._found = found
+        self.index, self.members = found[-1] if found else (0, {})
+        self.generation += 1
 
     def at(self, index: int) -> Members | None:
         """Those in force at that entry; None where it is not known here."""
@@ -86,20 +87,17 @@ class Configurations:
         return ([] if before is None else [before]) + [members for at, members in self._found if at > index]
 
     def append(self, index: int, members: Members) -> None:
-        self._found.append((index, members))
-        self.generation += 1
+        self._become([*self._found, (index, members)])
 
     def truncate_from(self, index: int) -> None:
         """The log was cut from that entry on."""
         if self.index >= index:
-            self._found = [found for found in self._found if found[0] < index]
-            self.generation += 1
+            self._become([found for found in self._found if found[0] < index])
 
     def install(self, index: int, members: Members, *, keeps_log: bool) -> None:
         """Take the configuration of a snapshot of that entry. keeps_log: what the log says behind it stays."""
         later = [found for found in self._found if found[0] > index] if keeps_log else []
-        self._found = [(index, members), *later]
-        self.generation += 1
+        self._become([(index, members), *later])
 
 
 def voters(members: Members) -> list[str]:

@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from raftpay.errors import (
     DiskFullError,
@@ -41,6 +41,9 @@ logger = logging.getLogger("raftpay.raft")
 # When a node that knows no members says so, and how often it says it again.
 HINT_FIRST_S = 3.0
 HINT_EVERY_S = 30.0
+
+# What copies.py takes; all other messages are the engine's.
+_OF_COPIES: Final = (CopyFetch, CopyChunk)
 
 ROLE_NAMES = {engine_room.FOLLOWER: "follower", engine_room.CANDIDATE: "candidate", engine_room.LEADER: "leader"}
 
@@ -183,11 +186,11 @@ class RaftNode:
         self._engine: Engine
         events = PeerEvents(
             hello=lambda peer: self._engine.hello(peer),
-            introduced=lambda hello: self._guarded(lambda: self._engine.introduced(hello)),
+            introduced=lambda hello: self._guarded(self._engine.introduced, hello),
             received=self._received,
-            connected=lambda peer: self._guarded(lambda: self._engine.connected(peer)),
-            disconnected=lambda peer: self._guarded(lambda: self._engine.disconnected(peer)),
-            hung_up=lambda peer: self._guarded(lambda: self._engine.peer_hung_up(peer)),
+            connected=lambda peer: self._guarded(self._engine.connected, peer),
+            disconnected=lambda peer: self._guarded(self._engine.disconnected, peer),
+            hung_up=lambda peer: self._guarded(self._engine.peer_hung_up, peer),
         )
         self._transport = self._parts.links(options, events)
         self.copies = Copies(
@@ -441,17 +444,17 @@ class RaftNode:
     # ---- the loop ---------------------------------------------------------------------------------------------------
 
     def _received(self, peer: str, message: Message) -> None:
-        if isinstance(message, CopyFetch | CopyChunk):
-            self._guarded(lambda: self.copies.received(peer, message))
+        if isinstance(message, _OF_COPIES):
+            self._guarded(self.copies.received, peer, message)
         else:
-            self._guarded(lambda: self._engine.receive(peer, message))
+            self._guarded(self._engine.receive, peer, message)
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _guarded(self, act: Callable[..., None], *args: object) -> None:
         """Let the engine act, and step soon after. Whatever it must not survive stops it."""
         if self.failure.done():
             return
         try:
-            act()
+            act(*args)
         except WireError:
             raise  # The transport closes the connection on which it came.
         except Exception as error:  # noqa: BLE001  as in _step; asyncio would pass over some of them, OSError for one
@@ -514,7 +517,7 @@ class RaftNode:
         if error is not None:
             self._fail(error)
             return
-        self._guarded(lambda: self._after_sync(job))
+        self._guarded(self._after_sync, job)
 
     def _after_sync(self, job: SyncJob) -> None:
         self._journal.complete_sync(job)
@@ -525,7 +528,7 @@ class RaftNode:
     def run_steps(self, steps: Steps, done: Callable[[StorageError | None], None]) -> None:
         """Run them beside the loop, behind what waits there; then `done` on the loop. What it raises stops the node."""
         assert self._step_runner is not None
-        self._step_runner.submit(steps, lambda error: self._guarded(lambda: done(error)))
+        self._step_runner.submit(steps, lambda error: self._guarded(done, error))
 
     def fail(self, error: Exception) -> None:
         """Stop for good, for what was found outside of the engine."""

@@ -90,6 +90,16 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
         return self._SyncObj__raftLastApplied
 
     @property
+    def standing(self) -> tuple[int, int, int, int]:
+        """Role, term, commit index, index of the members: for whoever asks again and again what has changed."""
+        return (
+            self._SyncObj__raftState,
+            self._SyncObj__raftCurrentTerm,
+            self._SyncObj__raftCommitIndex,
+            self.log.configurations.index,
+        )
+
+    @property
     def last_index(self) -> int:
         return self.log.journal.last_index
 
