@@ -59,10 +59,10 @@ class Contacts:
                     f"{self._options.name} grants {message}, {heard_for_s:.3f} s after it has heard the leader",
                 )
 
-    def turned(self, raft: RaftNode) -> None:
-        """Rule 2, after each turn of a leader."""
+    def turned(self, raft: RaftNode, standing: tuple[int, int, int, int]) -> None:
+        """Rule 2, after each turn of a leader. standing: as of the node, now."""
         now_s = self._clock()
-        if raft.term != self._term or raft.members_index != self._members_index:
+        if standing[1] != self._term or standing[3] != self._members_index:
             self._begin(raft, now_s)
         latest_s = self._majority_s
         if latest_s is None:

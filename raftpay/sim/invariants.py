@@ -137,6 +137,11 @@ class Invariants:
         """Persist before you send: term, vote and entries are on the disk before anybody hears of them."""
         name, durable = life.name, life.hard_state
         match message:
+            case AppendEntries():
+                self._check_sent(name, message.term == durable.term, message, durable)
+            case AppendReply():
+                is_synced = not message.matched or message.match_index <= max(1, life.journal.synced_index)
+                self._check_sent(name, message.term <= durable.term and is_synced, message, durable)
             case RequestVote():
                 self._vote(life, message.term, name)
                 self._check_pre_vote(life, message.term)
@@ -145,11 +150,6 @@ class Invariants:
                 self._vote(life, message.term, receiver)
                 voted = durable.voted_for
                 self._check_sent(name, message.term == durable.term and voted == receiver, message, durable)
-            case AppendEntries():
-                self._check_sent(name, message.term == durable.term, message, durable)
-            case AppendReply():
-                is_synced = not message.matched or message.match_index <= max(1, life.journal.synced_index)
-                self._check_sent(name, message.term <= durable.term and is_synced, message, durable)
             case PreVote():
                 self._check_sent(name, message.term == durable.term + 1, message, durable)
             case PreVoteReply() if message.granted:
@@ -288,12 +288,15 @@ class Invariants:
             if member.is_voter and name not in unsound and self.incarnations.get(name) == member.incarnation
         ]
 
-    def turned(self, life: Watched) -> None:
-        """After each turn of a node: elections and commits. Most turns change nothing of what they rest on."""
+    def turned(self, life: Watched) -> tuple[int, int, int, int]:
+        """After each turn of a node: elections and commits. Most turns change nothing of what they rest on.
+
+        Returns what they rest on: RaftNode.standing.
+        """
         raft = life.raft
         standing = raft.standing
         if standing == life.standing_seen:
-            return
+            return standing
         life.standing_seen = standing
         if self.configurations.get(life.name, (0, {}))[0] != raft.members_index:
             self.configurations[life.name] = raft.members_index, raft.members
@@ -325,6 +328,7 @@ class Invariants:
                     f"{life.journal.term_at(commit_index)}",
                 )
             life.commit_seen = commit_index
+        return standing
 
     def _check_members(self, life: Watched, index: int) -> None:
         """The members are those of an entry of the log, or of the snapshot in the place of what came before."""

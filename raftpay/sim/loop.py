@@ -26,14 +26,14 @@ Act = Callable[..., object]
 class Schedule:
     """Simulated seconds, and what happens when. Things of one moment happen in the order they were asked for.
 
-    running: the loop whose turn it is, so that the engines' one clock can ask the right node.
+    running: the loop whose turn it is, so that the engines' one clock can ask the right node. entered: the one that
+    asyncio takes for the running one, that of the latest turn.
     """
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.running: NodeLoop | None = None
-        # The loop that asyncio takes for the running one: that of the latest turn.
-        self._entered: NodeLoop | None = None
+        self.entered: NodeLoop | None = None
         self._heap: list[tuple[float, int, Act, tuple[object, ...]]] = []
         self._count = 0
 
@@ -62,8 +62,8 @@ class Schedule:
 
     def enter(self, loop: "NodeLoop | None") -> None:
         """Have asyncio take this loop for the running one, from now on. Asked rarely: it costs a system call."""
-        if loop is not self._entered:
-            self._entered = loop
+        if loop is not self.entered:
+            self.entered = loop
             asyncio._set_running_loop(loop)
 
     def engine_clock(self) -> float:
@@ -132,10 +132,11 @@ class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and G
 
     def deliver(self, act: Act, *args: object) -> None:
         """Have something happen on this loop, now or as soon as it has time."""
-        assert self._schedule.running is not self, "what runs on a loop calls itself by call_soon"
+        schedule = self._schedule
+        assert schedule.running is not self, "what runs on a loop calls itself by call_soon"
         if self.is_dead:
             return
-        if self.is_paused or self._inbox or self._schedule.now_s < self._busy_until_s:
+        if self.is_paused or self._inbox or schedule.now_s < self._busy_until_s:
             self._inbox.append((act, args))
             self._arm()
         else:
@@ -185,7 +186,8 @@ class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and G
     def _turn(self, acts: Iterable[tuple[Act, tuple[object, ...]]]) -> None:
         schedule, ready = self._schedule, self._ready
         schedule.running = self
-        schedule.enter(self)
+        if schedule.entered is not self:
+            schedule.enter(self)
         try:
             for act, args in acts:
                 act(*args)

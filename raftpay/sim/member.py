@@ -464,9 +464,9 @@ class Member:
         if life.loop.is_cut:
             self.end(why="within a write", is_power_lost=self.is_cut_by_power)
         elif life.is_open:
-            self.world.invariants.turned(life)
+            standing = self.world.invariants.turned(life)
             if life.role_seen == "leader":
-                life.contacts.turned(life.raft)
+                life.contacts.turned(life.raft, standing)
 
     def cut_soon(self, after: int, *, is_power_lost: bool) -> None:
         """End the process within the write or fsync after so many others."""

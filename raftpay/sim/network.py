@@ -101,7 +101,7 @@ class Network:
         self._epochs = 0
         self.delays_s = DELAYS_S
         self.slow_ways: dict[tuple[str, str], tuple[float, float]] = {}
-        # How many faults block a way at present.
+        # How many faults block a way at present; no way is in it that none does.
         self._blocked: dict[tuple[str, str], int] = {}
         # The message encoded last: with both followers at the same place, one encoding serves both.
         self._encoded: tuple[Message | None, bytes] = (None, b"")
@@ -168,15 +168,16 @@ class Network:
     # ---- faults
 
     def is_blocked(self, sender: str, receiver: str) -> bool:
-        return self._blocked.get((sender, receiver), 0) > 0
+        return (sender, receiver) in self._blocked
 
     def block(self, sender: str, receiver: str) -> None:
         self._blocked[sender, receiver] = self._blocked.get((sender, receiver), 0) + 1
 
     def unblock(self, sender: str, receiver: str) -> None:
         self._blocked[sender, receiver] -= 1
-        if self.is_blocked(sender, receiver):
+        if self._blocked[sender, receiver]:
             return
+        del self._blocked[sender, receiver]
         for way in ((sender, receiver), (receiver, sender)):
             host = self._hosts.get(way[0])
             if host is not None and not self.is_blocked(*way) and not self.is_blocked(*way[::-1]):
@@ -290,8 +291,7 @@ class Network:
     def send(self, link: _Link, message: Message) -> None:
         if link.state != UP:
             return
-        sender, receiver = link.sender, link.receiver
-        if link.is_broken or self.is_blocked(sender, receiver) or self.is_blocked(receiver, sender):
+        if link.is_broken or (self._blocked and self._is_deaf(link)):
             self._stick(link)
             if link.is_broken:
                 return
@@ -299,11 +299,17 @@ class Network:
             self._encoded = (message, encode(message))
         self._push(link, self._encoded[1])
 
+    def _is_deaf(self, link: _Link) -> bool:
+        """What is sent now is not acknowledged: it does not arrive, or the acknowledgement does not."""
+        return self.is_blocked(link.sender, link.receiver) or self.is_blocked(link.receiver, link.sender)
+
     def _push(self, link: _Link, payload: bytes | None) -> None:
         arrival_s = self._schedule.now_s + self._delay_s(link.sender, link.receiver)
-        link.last_arrival_s = max(link.last_arrival_s, arrival_s)
-        link.queue.append((link.last_arrival_s, payload))
-        self._schedule.at(link.last_arrival_s, self._arrive, link, link.epoch)
+        if arrival_s < link.last_arrival_s:
+            arrival_s = link.last_arrival_s
+        link.last_arrival_s = arrival_s
+        link.queue.append((arrival_s, payload))
+        self._schedule.at(arrival_s, self._arrive, link, link.epoch)
 
     def _stick(self, link: _Link) -> None:
         """Something is not acknowledged: the kernel gives the connection up if that lasts (TCP_USER_TIMEOUT)."""
@@ -318,11 +324,11 @@ class Network:
 
     def _arrive(self, link: _Link, epoch: int) -> None:
         """Hand over what is due, unless the way is blocked: then it stays with the sender's kernel."""
-        host = self._hosts.get(link.receiver)
+        host, queue = self._hosts.get(link.receiver), link.queue
         if link.epoch != epoch or host is None or self.is_blocked(link.sender, link.receiver):
             return
-        while link.queue and link.queue[0][0] <= self._schedule.now_s:
-            _, payload = link.queue.popleft()
+        while queue and queue[0][0] <= self._schedule.now_s:
+            _, payload = queue.popleft()
             host.loop.deliver(self._received, host, link.sender, epoch, payload)
 
     def _received(self, host: _Host, sender: str, epoch: int, payload: bytes | None) -> None:
@@ -337,5 +343,5 @@ class Network:
         host.events.received(sender, decode(payload))
 
     def _delay_s(self, sender: str, receiver: str) -> float:
-        low, high = self.slow_ways.get((sender, receiver), self.delays_s)
+        low, high = self.slow_ways.get((sender, receiver), self.delays_s) if self.slow_ways else self.delays_s
         return low + (high - low) * self._rng.random()

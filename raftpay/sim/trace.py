@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from raftpay.raft.messages import AppendEntries, decode
 
 EVENTS_KEPT = 400
-_DOUBLE = struct.Struct("<d")
+# Many small pieces cost more one by one.
+HASHED_AT_ONCE = 256
+_DOUBLE = struct.Struct("<d").pack
 
 
 class ViolationError(BaseException):
@@ -25,6 +27,7 @@ class Trace:
     def __init__(self, now: Callable[[], float], on_line: Callable[[str], None] | None = None) -> None:
         self._now, self._on_line = now, on_line
         self._hash = hashlib.blake2b(digest_size=16)
+        self._unhashed: list[bytes] = []
         self._events: deque[tuple[float, str, str, bytes | None]] = deque(maxlen=EVENTS_KEPT)
         # The first one; kept here too because a task of the node may end with it and tell nobody.
         self.violation: ViolationError | None = None
@@ -44,14 +47,22 @@ class Trace:
         self._add(sender, receiver, payload)
 
     def _add(self, text: str, receiver: str, payload: bytes | None) -> None:
-        event = (self._now(), text, receiver, payload)
+        now_s = self._now()
+        event = (now_s, text, receiver, payload)
         self._events.append(event)
-        self._hash.update(_DOUBLE.pack(event[0]) + f"{text}>{receiver} ".encode() + (payload or b""))
+        self._unhashed += (_DOUBLE(now_s), f"{text}>{receiver} ".encode(), payload or b"")
+        if len(self._unhashed) >= HASHED_AT_ONCE:
+            self._hash_all()
         if self._on_line is not None:
             self._on_line(_line(event))
 
+    def _hash_all(self) -> None:
+        self._hash.update(b"".join(self._unhashed))
+        self._unhashed.clear()
+
     def digest(self) -> str:
         """Equal for runs in which the same things happened at the same times."""
+        self._hash_all()
         return self._hash.hexdigest()
 
     def last_lines(self, count: int) -> Iterator[str]:

@@ -55,7 +55,8 @@ class _Inode:
 
     def read(self, size: int, offset: int) -> bytes:
         size = max(0, min(size, self.size - offset))
-        return bytes(self.data[offset : offset + size]).ljust(size, b"\0")
+        data = bytes(self.data[offset : offset + size])
+        return data if len(data) == size else data.ljust(size, b"\0")
 
     def put(self, data: bytes, offset: int) -> None:
         """Change what is there behind everybody's back."""
@@ -117,12 +118,14 @@ class SimFile:
 
     def pread(self, size: int, offset: int) -> bytes:
         self._check_alive()
-        data = self._inode.read(size, offset)
-        if self._inode.bad_sectors:
-            bad = self._inode.bad_sectors.intersection(_sectors(offset, offset + len(data)))
+        disk, inode = self._disk, self._inode
+        data = inode.read(size, offset)
+        if inode.bad_sectors:
+            bad = inode.bad_sectors.intersection(_sectors(offset, offset + len(data)))
             if bad:
                 raise unreadable_error(self.name, max(offset, min(bad) * SECTOR_BYTES), "Input/output error")
-        self._disk.spend(len(data) * self._disk.delays.byte_s)
+        if disk.delays.byte_s:
+            disk.spend(len(data) * disk.delays.byte_s)
         return data
 
     def pwrite(self, data: bytes, offset: int) -> None:
@@ -133,7 +136,8 @@ class SimFile:
             stop = disk.rng.randint(offset, offset + len(data)) // SECTOR_BYTES * SECTOR_BYTES
             inode.write(data[: max(0, stop - offset)], offset)
             raise error
-        disk.spend(len(data) * disk.delays.byte_s)
+        if disk.delays.byte_s:
+            disk.spend(len(data) * disk.delays.byte_s)
         if offset + len(data) > inode.size:
             disk.take_room(offset + len(data) - inode.size, self.name)
         if disk.is_misdirected(self.name, data, offset):
@@ -278,7 +282,8 @@ class SimDisk:
         inode = self._names.get(name)
         if inode is None or self._synced_names.get(name) is not inode:
             return False
-        return all(stop is not None and offset >= stop for offset, _, _ in inode.unsynced)
+        unsynced = inode.unsynced
+        return not unsynced or (stop is not None and all(offset >= stop for offset, _, _ in unsynced))
 
     def used_bytes(self, name: str) -> int:
         """The size of a file without the zeros at its end."""
