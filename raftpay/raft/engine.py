@@ -286,13 +286,9 @@ class Engine(Elections):
             return
         if message.term == self.term and self.role == LEADER:
             raise EngineStoppedError(f"{peer} also leads in term {self.term}: two nodes were elected in one term")
-        # Stock's handling of a message without entries: term, leader, role and election deadline (lines 963-981).
-        # With the commit index unchanged it does nothing else.
         if self.leader != peer:
             self._reads.abandon(peer)
-        self._stock_message(
-            peer, type="append_entries", term=message.term, commit_index=self.commit_index, serialized=None
-        )
+        self._hear_leader(peer, message.term)
         self._leader_contact_s, self._pre_vote = now(), None
         journal, entries, prev, prev_term = self.log.journal, message.entries, message.prev_index, message.prev_term
         head = journal.first_index - 1
@@ -319,11 +315,13 @@ class Engine(Elections):
 
     def _verify(self, leader: str, index: int) -> int:
         """Note that our log is equal to the leader's up to index; returns how far it is known to be."""
-        if self._verified is None or self._verified[:2] != (leader, self.term):
-            self._verified = (leader, self.term, index)
+        verified, term = self._verified, self.term
+        if verified is None or verified[0] != leader or verified[1] != term:
             self._heard_round = self._answered_round = self._acknowledged_index = 0
-        self._verified = (leader, self.term, max(index, self._verified[2]))
-        return self._verified[2]
+        else:
+            index = max(index, verified[2])
+        self._verified = (leader, term, index)
+        return index
 
     def _commit_to(self, commit_index: int) -> None:
         if commit_index > self.commit_index:
@@ -396,18 +394,17 @@ class Engine(Elections):
                 self._replicate_to(peer, is_heartbeat=is_heartbeat)
 
     def _replicate_to(self, peer: str, *, is_heartbeat: bool) -> None:
-        progress, sent = self._progress[peer], False
-        if progress.next_index < self.log.journal.first_index:
+        progress, journal, sent = self._progress[peer], self.log.journal, False
+        if progress.next_index < journal.first_index:
             # S21: stock spins here. Heartbeats go on, each with the offer of a snapshot once there is one.
             if is_heartbeat:
                 self._send(peer, self._append_message(self.log.journal.first_index - 1, []))
                 if self.snapshots is not None:
                     self.snapshots.offer_to(peer, self.term, self._send)
             return
-        while progress.next_index <= self.last_index and progress.has_room(self.options.window_bytes_max):
-            entries = self.log.journal.entries(
-                progress.next_index, self.last_index, bytes_max=self.options.append_bytes_max
-            )
+        last_index, options = journal.last_index, self.options
+        while progress.next_index <= last_index and progress.has_room(options.window_bytes_max):
+            entries = journal.entries(progress.next_index, last_index, bytes_max=options.append_bytes_max)
             size = sum(len(entry.payload) for entry in entries)
             wire_entries = [LogEntry(entry.index, entry.term, entry.payload) for entry in entries]
             self._send(peer, self._append_message(progress.next_index - 1, wire_entries))
@@ -570,16 +567,15 @@ class Engine(Elections):
     def _apply_command(self, command: bytes) -> None:
         """What raises here stops the node (S8, S18)."""
         index = self.applied_index + 1
-        if command[:1] == NO_OP:
+        kind = command[:1]
+        if kind == NO_OP:
             return
-        if command[:1] == MEMBERS:
+        if kind == MEMBERS:
             # It has been in force since it was appended.
             self._answer(index, None)
             return
-        if command[:1] != REGULAR:
-            raise EngineStoppedError(
-                f"entry {index} is of the unknown type {command[:1]!r}; this release cannot apply it"
-            )
+        if kind != REGULAR:
+            raise EngineStoppedError(f"entry {index} is of the unknown type {kind!r}; this release cannot apply it")
         try:
             result = self._apply(index, command[1:])
         except Exception as error:  # the engine's outermost frame: it stops for good

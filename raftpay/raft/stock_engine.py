@@ -187,6 +187,18 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
     def _stock_message(self, peer: str, **message: object) -> None:
         self._SyncObj__onMessageReceived(self._node(peer), message)
 
+    def _hear_leader(self, peer: str, term: int) -> None:
+        """Stock's handling of a message of a leader without entries: term, leader, role, election deadline (lines
+        945-961). With the commit index unchanged it does nothing else; where the leader is known, only the last.
+        """
+        leader = self._SyncObj__raftLeader
+        is_known = leader is not None and leader.id == peer and term == self.term and self.role == FOLLOWER
+        if is_known and not self.is_transferring:
+            self._election_deadline_s = now() + self._election_timeout_s()
+            self._SyncObj__leaderCommitIndex = self.commit_index
+        else:
+            self._stock_message(peer, type="append_entries", term=term, commit_index=self.commit_index, serialized=None)
+
     def _save_term(self, term: int, voted_for: str | None) -> None:
         self._SyncObj__setCurrentTerm(term, voted_for)
 
@@ -202,6 +214,13 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
             self._election_deadline_s = now() + 2 * self.options.election_timeout_max_s
 
     # ---- what it is made to do otherwise ----------------------------------------------------------------------------
+
+    def __dir__(self) -> list[str]:
+        """Stock looks up each of these names several times, for methods to replicate (lines 226, 460): there is none.
+
+        That took half of the construction of an engine.
+        """
+        return []
 
     def _SyncObj__generateRaftTimeout(self) -> float:
         """Stock draws from the module's dice."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pysyncobj.syncobj as stock
 from pysyncobj import SyncObj
 
+from raftpay.raft.engine import Engine
 from raftpay.raft.stock_engine import PYSYNCOBJ_VERSION, StockEngine
 
 
@@ -40,6 +41,13 @@ def test_no_other_module_touches_private_names_of_pysyncobj() -> None:
     assert [path.name for path in sorted(folder.glob("*.py")) if "_SyncObj__" in path.read_text()] == [
         "stock_engine.py"
     ]
+
+
+def test_there_is_no_method_to_replicate_in_the_engine() -> None:
+    names = [name for kind in Engine.__mro__ for name in vars(kind)]
+
+    assert "doTick" in names
+    assert [name for name in names if hasattr(inspect.getattr_static(Engine, name), "replicated")] == []
 
 
 def test_pickle_is_out_of_reach_of_the_engine() -> None:

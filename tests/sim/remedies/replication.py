@@ -48,8 +48,7 @@ REMOVALS: Final = (
         "verify-anew",
         "S3",
         "what one leader's messages have verified counts as verified for the next leader",
-        (Edit("if self._verified is None or self._verified[:2] != (leader, self.term):",
-              "if self._verified is None:"),),
+        (Edit("if verified is None or verified[0] != leader or verified[1] != term:", "if verified is None:"),),
         nodes=5,
     ),
     Removal(
