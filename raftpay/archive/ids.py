@@ -6,7 +6,6 @@ fingerprints of consecutive segments, sorted; each new segment makes one, and ru
 keeps them on the disk. One thread adds, any may ask.
 """
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -71,10 +70,9 @@ class Key:
     def fingerprint(self, id_: str) -> int:
         """The same of one id."""
         data, total = id_.encode(), 0
-        count = -(-len(data) // _WORD_BYTES)
-        words = struct.unpack(f"<{count}Q", data.ljust(count * _WORD_BYTES, b"\0"))
-        for word, first, second in zip(words, self._first, self._second, strict=False):
-            mixed = word * first & _MASK
+        places = range(0, len(data), _WORD_BYTES)
+        for place, first, second in zip(places, self._first, self._second, strict=False):
+            mixed = int.from_bytes(data[place : place + _WORD_BYTES], "little") * first & _MASK
             total += (mixed ^ mixed >> 32) * second
         total &= _MASK
         total = (total ^ total >> 32) * self._last & _MASK

@@ -63,10 +63,10 @@ def check_form(event: Transfer, known: Container[str]) -> CreateTransferResult:
             return CreateTransferResult.TIMEOUT_RESERVED_FOR_PENDING_TRANSFER
         if flags & CLOSING:
             return CreateTransferResult.CLOSING_TRANSFER_MUST_BE_PENDING
-    amount = event.amount
+    amount, reference = event.amount, event.reference
     if not is_amount(amount) if amount is not None else not kind & _TARGETED:
         return CreateTransferResult.AMOUNT_INVALID
-    if not is_reference(event.reference):
+    if reference and not is_reference(reference):
         return CreateTransferResult.REFERENCE_INVALID
     return CREATED if is_code(event.code) else CreateTransferResult.CODE_INVALID
 
@@ -184,9 +184,8 @@ class TransferCreator:
             result = self._check_import(event, debit, credit)
             if result:
                 return result
-        result = self._check_open(debit, credit)
-        if result:
-            return result
+        if (accounts.guards[debit] | accounts.guards[credit]) & (FROZEN | CLOSED):
+            return self._check_open(debit, credit)
         amount = event.amount
         assert amount is not None, "check_form refuses it"
         if flags & _BALANCING:

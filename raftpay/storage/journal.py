@@ -462,9 +462,11 @@ class Journal:
         """How many bytes the entries after index take."""
         total = 0
         for segment in reversed(self._segments):
-            if segment.last_index <= index:
+            place, count = index + 1 - segment.first_index, len(segment.offsets)
+            if place >= count:
                 break
-            total += segment.end - segment.offset_of(max(index + 1, segment.first_index))
+            if count:
+                total += segment.end - segment.offsets[max(place, 0)]
         return total
 
     def index_before(self, tail_bytes: int) -> int:
