@@ -104,10 +104,10 @@ class Process:
 
     def _arrive(self, member: Member) -> None:
         sent = self._sent.pop(member.name)
-        letters = [client.letter(attempt, member) for client, attempt in sent if client.waits_for(attempt)]
+        letters = [client.letter(attempt, member) for client, attempt in sent if client.awaited is attempt]
         if letters and not member.take(letters):
             for client, attempt in sent:
-                if client.waits_for(attempt):
+                if client.awaited is attempt:
                     self.hear(client.refused, attempt, "nobody listens", None)
 
     def hear(self, act: Callable[..., None], *args: object) -> None:
@@ -127,14 +127,13 @@ class Process:
 
 
 class Client:
-    """One client: one operation at a time."""
+    """One client: one operation at a time. awaited: the attempt that is waited for."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
         self.operation: Operation | None = None
-        # The attempt that is waited for, of whom, and until when; answers to earlier ones are heard by the history
-        # alone.
-        self._attempt: Attempt | Question | None = None
+        self.awaited: Attempt | Question | None = None
+        # Of whom it is asked, and until when; answers to earlier attempts are heard by the history alone.
         self._asked = process.target
         self._patience_end_s = 0.0
         self._is_watching = False
@@ -160,7 +159,7 @@ class Client:
             attempt: Attempt | Question = process.history.question(operation.accounts)
         else:
             attempt = process.history.attempt(operation.key)
-        self._attempt = attempt
+        self.awaited = attempt
         process.send(self, attempt, self._asked)
         self._patience_end_s = process.schedule.now_s + PATIENCE_S
         if not self._is_watching:
@@ -171,17 +170,13 @@ class Client:
         """One timer for all attempts: nearly all of them are answered long before."""
         schedule = self.process.schedule
         self._is_watching = False
-        if self._attempt is None:
+        if self.awaited is None:
             return
         if schedule.now_s >= self._patience_end_s:
-            self.lost(self._attempt)
+            self.lost(self.awaited)
         else:
             self._is_watching = True
             schedule.at(self._patience_end_s, self._watch)
-
-    def waits_for(self, attempt: Attempt | Question) -> bool:
-        """Whether it has not been given up."""
-        return attempt is self._attempt
 
     def letter(self, attempt: Attempt | Question, member: Member) -> Letter:
         """The request as it is handed to a node."""
@@ -197,16 +192,16 @@ class Client:
     def answered(self, attempt: Attempt | Question, result: object) -> None:
         process, operation = self.process, self.operation
         process.history.answered(attempt, result)
-        if attempt is not self._attempt or operation is None:
+        if attempt is not self.awaited or operation is None:
             return
-        self._attempt = self.operation = None
+        self.awaited = self.operation = None
         process.work.note_answer(operation)
         process.schedule.after(process.work.next_beat_s(), self.next)
 
     def refused(self, attempt: Attempt | Question, code: str, leader: str | None) -> None:
         process, operation = self.process, self.operation
         process.history.refused(attempt, is_unknown=code == UNKNOWN)
-        if attempt is not self._attempt or operation is None:
+        if attempt is not self.awaited or operation is None:
             return
         if code != NOT_LEADER or leader is None:
             self._elsewhere(attempt)
@@ -220,7 +215,7 @@ class Client:
 
     def lost(self, attempt: Attempt | Question) -> None:
         """No answer came: it may have happened."""
-        if attempt is self._attempt:
+        if attempt is self.awaited:
             self._elsewhere(attempt)
 
     def _elsewhere(self, attempt: Attempt | Question) -> None:
@@ -232,7 +227,7 @@ class Client:
         process.schedule.after(pause_s, self._try_again, attempt)
 
     def _try_again(self, attempt: Attempt | Question) -> None:
-        if attempt is self._attempt and self.operation is not None:
+        if attempt is self.awaited and self.operation is not None:
             self._try(self.operation)
 
 

@@ -509,7 +509,7 @@ class WatchedJournal(Journal):
         if self.is_damaged():
             return
         for segment in self._segments:
-            if any(segment.file.pread(segment.size - segment.end, segment.end)):
+            if segment.file.pread(segment.size - segment.end, segment.end).strip(b"\0"):
                 raise self._not_durable(f"the end of {segment.file.name} at byte {segment.end}, and more is behind it")
 
     def check_synced(self, first: int = 0) -> None:
