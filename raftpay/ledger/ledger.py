@@ -98,6 +98,8 @@ class Ledger:
             events, results = request.events, None
             if len(events) >= EVENTS_MIN:
                 results = self._plain_transfers.try_create(events, time)
+            elif len(events) == 1 and self._plain_transfers.try_create_one(events[0], time):
+                return [0]  # created
             return create_batch(self._transfers, events, time) if results is None else results
         if isinstance(request, CreateAccounts):
             return create_batch(self._accounts, request.events, time)

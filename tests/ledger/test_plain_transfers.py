@@ -54,6 +54,19 @@ def assert_both_ways_agree(accounts: list[Account], batches: list[list[Transfer]
     return plain
 
 
+def assert_one_agrees(accounts: list[Account], events: list[Transfer]) -> int:
+    """Each event alone. Returns how many were done in the short way."""
+    short, long = opened(accounts), opened(accounts)
+    plain = 0
+    for time, event in enumerate(events, start=1000):
+        is_plain = short._plain_transfers.try_create_one(event, time)
+        plain += is_plain
+        results = [0] if is_plain else create_batch(short._transfers, [event], time)
+        assert results == create_batch(long._transfers, [event], time)
+        assert contents(short._books) == contents(long._books)
+    return plain
+
+
 names = st.sampled_from(NAMES)
 numbers = st.integers(0, 10**6)
 ordinary = st.builds(
@@ -110,6 +123,17 @@ def test_plain_batches_go_by_column_and_agree(accounts: list[Account], batches: 
     plain = assert_both_ways_agree(accounts, fresh)
 
     assert plain == len(fresh)
+
+
+@given(st.sampled_from([ACCOUNTS, [*ACCOUNTS, *DOLLARS]]), st.lists(ordinary | odd, max_size=20))
+def test_transfers_that_come_alone_agree(accounts: list[Account], events: list[Transfer]) -> None:
+    assert_one_agrees(accounts, events)
+
+
+def test_a_plain_transfer_that_comes_alone_goes_the_short_way() -> None:
+    events = [Transfer("first", "a", "b", 1), Transfer("second", "overdrawn", "a", 20), Transfer("third", "b", "a", 0)]
+
+    assert assert_one_agrees(ACCOUNTS, events) == len(events)
 
 
 @given(
