@@ -129,13 +129,19 @@ def cores() -> int:
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """What is there before the first run is not looked through after each."""
+    """What is there before the first run is not looked through after each, nor a run by itself at its end, when all of
+    it is still in use.
+    """
+    is_collecting = gc.isenabled()
+    gc.disable()
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+        if is_collecting:
+            gc.enable()
 
 
 def main(arguments: Sequence[str]) -> None:
