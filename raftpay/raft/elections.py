@@ -40,8 +40,8 @@ class Elections(StockEngine):
     # ---- standing ---------------------------------------------------------------------------------------------------
 
     def _campaign_if_due(self) -> None:
-        """Stand once nobody has led for a whole timeout. A leader that asked to be replaced needs no pre-vote."""
-        if self.role == LEADER or self.is_transferring or self._election_deadline_s >= now():
+        """Stand once nobody has led for a whole timeout."""
+        if self.role == LEADER or self._election_deadline_s >= now():
             return
         if self.membership.counts_self:
             self._start_pre_vote()
@@ -123,8 +123,14 @@ class Elections(StockEngine):
             self._win()
 
     def _on_timeout_now(self, peer: str, message: TimeoutNow) -> None:
+        """A leader that asks to be replaced needs no pre-vote, and has its wish now or not at all: stock keeps it until
+        a majority can be reached (line 635), then deposes a leader that leads again, and does not stand meanwhile.
+        """
         if self.membership.counts_self:
             self._stock_message(peer, type="timeout_now", term=message.term)
+            if self.is_transferring:
+                self._stock_tick()
+                self._drop_transfer()
 
     def _adopt_term(self, term: int) -> None:
         """A higher term exists: step down (Raft paper 5.1; S16)."""

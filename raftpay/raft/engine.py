@@ -171,9 +171,7 @@ class Engine(Elections):
 
     def advance(self) -> None:
         """Do what an event has made possible: commit, apply, answer reads. The rest of a tick only time brings."""
-        if self.is_transferring:
-            self.tick()
-        elif self.applied_index < self.commit_index or self._reads.is_waiting or self.role == LEADER:
+        if self.applied_index < self.commit_index or self._reads.is_waiting or self.role == LEADER:
             self._commit()
             if self.applied_index < self.commit_index:
                 self._apply_committed()

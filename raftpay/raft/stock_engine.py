@@ -115,8 +115,13 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
 
     @property
     def is_transferring(self) -> bool:
-        """A TimeoutNow was received and its election has not begun."""
+        """A TimeoutNow is being received, and its election has not begun."""
         return bool(self._SyncObj__transferInProgress)
+
+    def _drop_transfer(self) -> None:
+        if self.is_transferring:
+            self._SyncObj__transferInProgress = False
+            self._election_deadline_s = now() + self._election_timeout_s()
 
     def is_connected(self, peer: str) -> bool:
         return bool(self.isNodeConnected(self._node(peer)))
@@ -193,7 +198,7 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
         """
         leader = self._SyncObj__raftLeader
         is_known = leader is not None and leader.id == peer and term == self.term and self.role == FOLLOWER
-        if is_known and not self.is_transferring:
+        if is_known:
             self._election_deadline_s = now() + self._election_timeout_s()
             self._SyncObj__leaderCommitIndex = self.commit_index
         else:

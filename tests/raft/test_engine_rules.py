@@ -315,6 +315,26 @@ def test_9_6_one_broken_link_does_not_depose_the_leader(lab: Lab) -> None:
     assert (leader.role, leader.term) == (LEADER, term)
 
 
+def test_3_10_a_follower_that_cannot_take_over_at_once_does_not_do_it_later(lab: Lab) -> None:
+    """Seed 2190 of the simulator: it was cut off, kept the wish, and deposed the leader when it was back."""
+    engine = lab.elect("n1")
+    lab.propose(b"a")
+    lab.settle()
+    follower = lab.members["n3"].engine
+    lab.disconnect("n3", "n1")
+    lab.disconnect("n3", "n2")
+    engine.hand_over("n3")
+    lab.settle()
+    lab.isolate("n3")
+    lab.run_s(0.1)
+    term = engine.term
+
+    lab.connect_all()
+    lab.run_s(1.0)
+
+    assert (engine.role, engine.term, follower.term) == (LEADER, term, term)
+
+
 def test_3_10_leadership_is_handed_to_a_complete_follower_at_once(lab: Lab) -> None:
     leader = lab.elect("n1")
     lab.propose(b"money")
