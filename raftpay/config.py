@@ -77,7 +77,7 @@ class LimitsConfig:
     queue_requests_max: int = _setting(20_000, 1, 1_000_000)
     queue_bytes_max: int = _setting(128 * MIB, 64 * KIB, 4096 * MIB)
     request_timeout_s: float = _setting(5.0, 0.05, 600.0)
-    # On a stop: how long what is in flight may take to finish.
+    # On a stop: how long what is in flight may take to finish, and then a snapshot.
     stop_timeout_s: float = _setting(5.0, 0.0, 600.0)
 
 
@@ -102,7 +102,7 @@ class JournalConfig:
 class SnapshotConfig:
     """When the state is written whole so that the journal can drop what is behind it, and how peers fetch it."""
 
-    log_bytes_max: int = _setting(32 * MIB, 64 * KIB, 65_536 * MIB)
+    log_bytes_max: int = _setting(16 * MIB, 64 * KIB, 65_536 * MIB)
     tail_bytes: int = _setting(16 * MIB, 0, 65_536 * MIB)
     fetch_rate_bytes_max: int = _setting(32 * MIB, 64 * KIB, 65_536 * MIB)
 

@@ -153,7 +153,7 @@ class Node:
         log_line(logger, logging.INFO, "started", **fields)
 
     async def stop(self) -> None:
-        """Stop in good order: no new writes, finish those accepted, hand the leadership over, close."""
+        """Stop in good order: no new writes, finish those accepted, hand over the leadership, snapshot, close."""
         limits = self.config.limits
         self.front.stop_listening()
         self.group_commit.close()
@@ -162,6 +162,7 @@ class Node:
         if self.raft.role == "leader":
             handed_over = await self.raft.transfer_leadership(self.config.raft.transfer_timeout_s)
             log_line(logger, logging.INFO, "leadership handed over" if handed_over else "nobody took the leadership")
+        await self.raft.take_snapshot(limits.stop_timeout_s)
         await self.close()
         log_line(logger, logging.INFO, "stopped", node=self.name)
 
@@ -178,7 +179,8 @@ class Node:
 
     async def wait_failed(self) -> Exception:
         """Wait until the engine has stopped itself, and return why. Never returns on a healthy node."""
-        return await self.raft.failure
+        # Whoever gives the waiting up must not cancel the future itself: the engine would take itself for stopped.
+        return await asyncio.shield(self.raft.failure)
 
 
 def _journal_options(config: ClusterConfig) -> JournalOptions:
@@ -201,7 +203,7 @@ def _snapshot_options(config: ClusterConfig) -> SnapshotOptions:
         tail_bytes=snapshot.tail_bytes,
         chunk_bytes=min(256 * KIB, config.raft.append_bytes_max),
         rate_bytes_s=snapshot.fetch_rate_bytes_max,
-        pin_log_bytes_max=4 * snapshot.log_bytes_max,
+        pin_log_bytes_max=8 * snapshot.log_bytes_max,
     )
 
 

@@ -5,10 +5,9 @@ loop but fsync, which has a thread of its own. What the engine must not survive 
 """
 
 import asyncio
+import contextlib
 import logging
-import queue
 import random
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -25,12 +24,14 @@ from raftpay.errors import (
 )
 from raftpay.raft import engine as engine_room
 from raftpay.raft.copies import Copies
+from raftpay.raft.determinism import now
 from raftpay.raft.engine import Done, Engine
 from raftpay.raft.log import RaftLog
 from raftpay.raft.members import Members
 from raftpay.raft.messages import CopyChunk, CopyFetch, Message
 from raftpay.raft.options import RaftOptions
 from raftpay.raft.snapshots import Applying, SnapshotParts, Snapshots
+from raftpay.raft.threads import StepThread, SyncThread
 from raftpay.raft.transport import PeerEvents, PeerTransport
 from raftpay.storage.hard_state import HardStateFile
 from raftpay.storage.journal import Journal, SyncJob
@@ -56,68 +57,6 @@ class PeerStatus:
     is_voter: bool
     is_connected: bool
     match_index: int | None
-
-
-class SyncThread:
-    """Runs fsyncs beside the loop, one at a time, and reports each on the loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, done: Callable[[SyncJob, StorageError | None], None]) -> None:
-        self._loop, self._done = loop, done
-        self._jobs: queue.SimpleQueue[SyncJob | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="raftpay fsync", daemon=True)
-        self._thread.start()
-
-    def submit(self, job: SyncJob) -> None:
-        self._jobs.put(job)
-
-    def stop(self) -> None:
-        """Wait for the fsync under way."""
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            error: StorageError | None = None
-            try:
-                job.run()
-            except StorageError as failure:
-                error = failure
-            self._loop.call_soon_threadsafe(self._done, job, error)
-
-
-class StepThread:
-    """Runs series of steps beside the loop, one after the other, and reports the end of each on the loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._series: queue.SimpleQueue[tuple[Steps, Callable[[StorageError | None], None]] | None]
-        self._series = queue.SimpleQueue()
-        self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="raftpay steps", daemon=True)
-        self._thread.start()
-
-    def submit(self, steps: Steps, done: Callable[[StorageError | None], None]) -> None:
-        self._series.put((steps, done))
-
-    def stop(self) -> None:
-        """Leave off after the step under way; opening removes what is half done."""
-        self._is_stopping = True
-        self._series.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (series := self._series.get()) is not None:
-            steps, done = series
-            error: StorageError | None = None
-            try:
-                for _ in steps:
-                    if self._is_stopping:
-                        return
-            except StorageError as failure:
-                error = failure
-            except Exception as failure:  # noqa: BLE001  the thread's outermost frame: the node is to stop
-                error = StorageError(f"what is done beside the loop failed: {failure!r}")
-            self._loop.call_soon_threadsafe(done, error)
 
 
 class Links(Protocol):
@@ -425,6 +364,17 @@ class RaftNode:
         except TimeoutError:
             return False
         return self._is_replaced()
+
+    async def take_snapshot(self, timeout_s: float) -> None:
+        """Have a snapshot, so that the next start need not apply the log again; unless that is short, or it fails."""
+        snapshots = self.snapshots
+        if snapshots is None or not self.members or snapshots.is_recent:
+            return
+        with contextlib.suppress(TimeoutError, LeadershipLostError):
+            async with asyncio.timeout(timeout_s):
+                await self._wait_until(lambda: not snapshots.is_writing)
+                snapshots.is_wanted = True
+                await self._wait_until(lambda: not (snapshots.is_writing or snapshots.is_due(now())))
 
     def _is_replaced(self) -> bool:
         return self.leader not in (None, self.options.name)

@@ -84,13 +84,14 @@ class StateMachine(Applying, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotOptions:
-    """log_bytes_max: a snapshot is made when the journal has so much behind the last one.
+    """log_bytes_max: a snapshot is made when the journal has so much behind the last one, and half of its size: with
+    many accounts it would else write more than all transfers.
     tail_bytes: what the journal keeps in any case, for followers that lag a little.
     chunk_bytes: of one message. rate_bytes_s: what a leader gives to all followers together.
     pin_log_bytes_max: a snapshot that a follower is fetching is kept, with the log behind it, up to so much log.
     """
 
-    log_bytes_max: int = 32 << 20
+    log_bytes_max: int = 16 << 20
     tail_bytes: int = 16 << 20
     chunk_bytes: int = 256 << 10
     rate_bytes_s: int = 32 << 20
@@ -167,6 +168,21 @@ class Snapshots:
         """Of the newest snapshot; 0 for none."""
         return 0 if self.store.newest is None else self.store.newest.index
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the newest snapshot; 0 for none."""
+        return 0 if self.store.newest is None else self.store.newest.size_bytes
+
+    @property
+    def log_bytes(self) -> int:
+        """How much the next start would have to apply again."""
+        return self.journal.bytes_after(self.index)
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether that is so little that it is applied again sooner than a snapshot is written."""
+        return self.log_bytes <= self.options.log_bytes_max // 8
+
     # ---- making
 
     def tick(self, applied_index: int, now_s: float) -> None:
@@ -176,12 +192,11 @@ class Snapshots:
             or self.journal.bytes_after(self.pin.info.index) > self.options.pin_log_bytes_max
         ):
             self.pin = None
-        length = self.journal.bytes_after(self.index)
-        if (
-            not self.is_writing
-            and applied_index > max(1, self.index)
-            and (length > max(self.options.log_bytes_max, self.retry_bytes) or self.is_due(now_s))
-        ):
+        if self.is_writing or applied_index <= max(1, self.index):
+            return
+        length = self.log_bytes
+        longest = max(self.options.log_bytes_max, self.size_bytes // 2, self.retry_bytes)
+        if length > longest or self.is_due(now_s):
             self._make(applied_index, length)
 
     def is_due(self, now_s: float) -> bool:

@@ -53,6 +53,31 @@ def test_a_stopping_leader_finishes_what_it_accepted_and_hands_over(run_cluster:
     run_scenario(scenario)
 
 
+@pytest.mark.parametrize(("payments", "is_taken"), [(400, True), (3, False)], ids=["much", "little"])
+def test_a_node_stopped_behind_much_log_takes_a_snapshot(
+    run_cluster: RunCluster, *, payments: int, is_taken: bool
+) -> None:
+    async def scenario() -> None:
+        async with run_cluster("[snapshot]\nlog_bytes_max = 262144\n") as cluster:
+            client = await cluster.client(await cluster.leader())
+            await client.create_accounts("alice", "bob")
+            transfers = [Transfer(f"t{i}", "alice", "bob", 1, reference="x" * 128) for i in range(payments)]
+            await client.result(client.send_transfers(*transfers))
+            node = (await cluster.followers())[0]
+            await until(lambda: node.ledger.transfer_count == payments)
+            index = node.raft.applied_index
+            assert node.raft.snapshot_index == 0
+
+            await node.stop()
+            del cluster.nodes[node.name]
+
+            assert (node.raft.snapshot_index >= index) == is_taken
+            await cluster.start(node.name)
+            await until(lambda: cluster.nodes[node.name].ledger.transfer_count == payments)
+
+    run_scenario(scenario)
+
+
 def test_a_stopped_node_comes_back_with_everything(run_cluster: RunCluster) -> None:
     async def scenario() -> None:
         async with run_cluster() as cluster:
@@ -212,6 +237,20 @@ def leader_of(config: ClusterConfig) -> str:
             if status is not None and status.role == "leader":
                 return node.name
     raise AssertionError("no leader within 20 s")
+
+
+def test_a_leader_stopped_by_a_signal_hands_over(cluster_file: Path) -> None:
+    cluster_file.write_text(cluster_file.read_text() + UNHURRIED)
+    config = load(cluster_file)
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(node_process(cluster_file, name)) for name in config.nodes}
+        leader = processes[leader_of(config)]
+
+        leader.send_signal(signal.SIGTERM)
+        _, log = leader.communicate(timeout=30)
+
+    assert leader.returncode == 0
+    assert "leadership handed over" in log
 
 
 def test_a_second_signal_ends_a_node_at_once(cluster_file: Path) -> None:

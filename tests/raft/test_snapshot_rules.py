@@ -44,8 +44,27 @@ def test_7_the_log_is_compacted_behind_a_verified_snapshot_only(lab: Lab) -> Non
         newest = SnapshotStore.open(member.disk, CLUSTER).newest
         assert newest is not None
         assert 1 < member.journal.first_index <= newest.index + 1
-        assert member.journal.bytes_after(newest.index) < 4000
+        assert member.journal.bytes_after(newest.index) < max(FREQUENT.log_bytes_max, newest.size_bytes // 2) + 1000
     lab.check_outcome()
+
+
+def test_a_snapshot_waits_until_the_log_behind_the_last_one_has_half_of_its_size(lab: Lab) -> None:
+    lab.elect("n1")
+    write(lab, 300)
+    member = lab.members["n1"]
+    assert member.snapshots is not None
+
+    log_bytes: dict[int, int] = {}
+    for _ in range(200):
+        write(lab, 1)
+        log_bytes[member.snapshots.index] = max(log_bytes.get(member.snapshots.index, 0), member.snapshots.log_bytes)
+    sizes = {info.index: info.size_bytes for info in (member.snapshots.store.newest, member.snapshots.store.previous)
+             if info is not None}  # fmt: skip
+
+    before, newest = sorted(sizes)
+    assert sizes[before] // 2 - 500 < log_bytes[before] <= sizes[before] // 2
+    assert sizes[before] // 2 > 4 * FREQUENT.log_bytes_max
+    assert log_bytes[newest] <= sizes[newest] // 2
 
 
 def test_7_while_a_snapshot_is_being_written_the_log_is_whole(lab: Lab) -> None:
