@@ -5,7 +5,7 @@ and a simulation one by one. What the bytes mean is known elsewhere.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -17,8 +17,8 @@ from raftpay.storage.snapshots import Steps
 _PART_BYTES: Final = 1 << 20
 
 
-def publish(disk: Disk, name: str, parts: Sequence[bytes]) -> Steps:
-    """Put a file of these parts on the disk under that name, in the place of what was there.
+def publish(disk: Disk, name: str, parts: Iterable[bytes]) -> Steps:
+    """Put a file of these parts, which are gone through twice, under that name in the place of what was there.
 
     Raises StorageError; the name then stands for what it stood for, or for the new file.
     """
@@ -47,7 +47,7 @@ def publish(disk: Disk, name: str, parts: Sequence[bytes]) -> Steps:
     yield from _check(disk, name, parts)
 
 
-def _check(disk: Disk, name: str, parts: Sequence[bytes]) -> Steps:
+def _check(disk: Disk, name: str, parts: Iterable[bytes]) -> Steps:
     """Raises CorruptionError where the file is not what was written."""
     file, offset = disk.open(name), 0
     try:

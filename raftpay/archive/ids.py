@@ -25,6 +25,7 @@ _FILTER_BITS_MIN: Final = 12
 _FILTER_WORDS_MIN_LOG2: Final = 10
 # Texts are packed so many at a time: it holds the interpreter.
 _PIECE_IDS: Final = 8192
+_MERGED_IDS: Final = 1 << 18
 _HALF: Final = np.uint64(32)
 _PLACE: Final = np.uint64(63)
 _SHIFTS: Final = (np.uint64(6), np.uint64(12), np.uint64(18))
@@ -128,18 +129,27 @@ def run_of(key: Key, ids: Sequence[str], segment: int, base: int) -> Run:
 
 
 def merged(older: Run, newer: Run) -> Run:
-    """One run of both. They are of consecutive segments."""
+    """One run of both. They are of consecutive segments. Made piece by piece: of the whole, what numpy needs beside
+    would be as much memory again.
+    """
     assert older.segments[1] + 1 == newer.segments[0]
-    places = np.searchsorted(older.fingerprints, newer.fingerprints)
-    places += np.arange(len(newer))
     size = len(older) + len(newer)
-    is_old = np.ones(size, np.bool_)
-    is_old[places] = False
     fingerprints, offsets = np.empty(size, np.uint64), np.empty(size, np.uint32)
-    fingerprints[places] = newer.fingerprints
-    fingerprints[is_old] = older.fingerprints
-    offsets[places] = newer.offsets + np.uint32(newer.base - older.base)
-    offsets[is_old] = older.offsets
+    later = np.uint32(newer.base - older.base)
+    # Where in the newer run each piece of the older one begins.
+    begins = list(range(0, len(older), _MERGED_IDS)) or [0]
+    newer_begins = [0, *np.searchsorted(newer.fingerprints, older.fingerprints[begins[1:]]).tolist()]
+    ends, newer_ends = [*begins[1:], len(older)], [*newer_begins[1:], len(newer)]
+    for begin, end, newer_begin, newer_end in zip(begins, ends, newer_begins, newer_ends, strict=True):
+        old, new = older.fingerprints[begin:end], newer.fingerprints[newer_begin:newer_end]
+        places = np.searchsorted(old, new)
+        places += np.arange(len(new))
+        is_old = np.ones(len(old) + len(new), np.bool_)
+        is_old[places] = False
+        piece = slice(begin + newer_begin, end + newer_end)
+        fingerprints[piece][places], fingerprints[piece][is_old] = new, old
+        offsets[piece][places] = newer.offsets[newer_begin:newer_end] + later
+        offsets[piece][is_old] = older.offsets[begin:end]
     return Run((older.segments[0], newer.segments[1]), older.base, fingerprints, offsets)
 
 

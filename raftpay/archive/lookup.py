@@ -15,7 +15,7 @@ import numpy as np
 
 from raftpay.archive.chain import Cut, SegmentFile
 from raftpay.archive.columns import ACCOUNTS, PIECE_ROWS, TRANSFERS, Columns, Moves, Numbers, Segment, lengths_of
-from raftpay.archive.pages import PagedFile, page_multiple, paged
+from raftpay.archive.pages import Paged, PagedFile, page_multiple
 from raftpay.errors import CorruptionError
 from raftpay.ledger.transfers import EXPIRY
 from raftpay.storage.disk import DiskFile
@@ -64,7 +64,7 @@ class LookupHeader(msgspec.Struct, frozen=True, array_like=True):
     sections: dict[str, Section]
 
 
-def encode_lookup(segment: Segment, cut: Cut, files: list[SegmentFile]) -> list[bytes]:
+def encode_lookup(segment: Segment, cut: Cut, files: list[SegmentFile]) -> Paged:
     """The file of a segment in parts: the header, then the sections, each beginning with a new page."""
     transfers = segment.transfers
     timestamps = transfers.numbers["timestamp"]
@@ -96,7 +96,7 @@ def encode_lookup(segment: Segment, cut: Cut, files: list[SegmentFile]) -> list[
     )
     body = msgspec.msgpack.encode(header)
     head = _HEAD.pack(_MAGIC, FORMAT_VERSION, len(body)) + body
-    return paged(head, *parts.values())
+    return Paged(head, *parts.values())
 
 
 def read_header(file: DiskFile) -> tuple[LookupHeader, int]:

@@ -6,6 +6,7 @@ of what the bytes mean; lookup.py and runs.py read and write through it.
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 from crc32c import crc32c
@@ -22,26 +23,31 @@ _KEPT_PAGES: Final = 16
 _STEP_PAGES: Final = 64
 
 
-def paged(*sections: bytes | memoryview) -> list[bytes]:
+class Paged:
     """The sections as pages, each beginning with a new one, the last page of each filled up with zeros.
 
-    In parts of about a megabyte: nothing here holds the interpreter for long, however large the file is.
+    In parts of about a megabyte, made anew whenever they are gone through: nothing here holds the interpreter for long,
+    or much memory, however large the file is.
     """
-    parts: list[bytes] = []
-    number = 0
-    for section in sections:
-        pages: list[bytes | memoryview] = []
-        for start in range(0, len(section), CONTENT_BYTES):
-            content = section[start : start + CONTENT_BYTES]
-            if len(content) < CONTENT_BYTES:
-                content = bytes(content).ljust(CONTENT_BYTES, b"\0")
-            pages += (content, _CRC.pack(crc32c(content, number)))
-            number += 1
-            if len(pages) == 2 * _PART_PAGES:
-                parts.append(b"".join(pages))
-                pages = []
-        parts.append(b"".join(pages))
-    return parts
+
+    def __init__(self, *sections: bytes | memoryview) -> None:
+        self._sections = sections
+
+    def __iter__(self) -> Iterator[bytes]:
+        number = 0
+        for section in self._sections:
+            pages: list[bytes | memoryview] = []
+            for start in range(0, len(section), CONTENT_BYTES):
+                content = section[start : start + CONTENT_BYTES]
+                if len(content) < CONTENT_BYTES:
+                    content = bytes(content).ljust(CONTENT_BYTES, b"\0")
+                pages += (content, _CRC.pack(crc32c(content, number)))
+                number += 1
+                if len(pages) == 2 * _PART_PAGES:
+                    yield b"".join(pages)
+                    pages = []
+            if pages:
+                yield b"".join(pages)
 
 
 def page_multiple(size: int) -> int:
@@ -70,7 +76,7 @@ def check_pages(file: DiskFile) -> Steps:
 
 
 class PagedFile:
-    """Reads what `paged` made; raises PageDamagedError. Keeps a few pages: of a row several things are read."""
+    """Reads what `Paged` made; raises PageDamagedError. Keeps a few pages: of a row several things are read."""
 
     def __init__(self, file: DiskFile) -> None:
         self._file = file

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from raftpay.archive.chain import DERIVED_FOLDER
 from raftpay.archive.ids import Key, Run
-from raftpay.archive.pages import CONTENT_BYTES, PagedFile, page_multiple, paged
+from raftpay.archive.pages import CONTENT_BYTES, Paged, PagedFile, page_multiple
 from raftpay.errors import CorruptionError
 from raftpay.storage.disk import Disk
 
@@ -36,11 +36,11 @@ def segments_of(name: str) -> tuple[int, int] | None:
     return None if match is None else (int(match[1]), int(match[2]))
 
 
-def encode_run(run: Run, key: Key, digest: bytes) -> list[bytes]:
-    """The file in parts. digest: of the last segment, by which a run of another history is known."""
+def encode_run(run: Run, key: Key, digest: bytes) -> Paged:
+    """The file. digest: of the last segment, by which a run of another history is known."""
     head = _HEAD.pack(_MAGIC, FORMAT_VERSION, key.seed, *run.segments, run.base, len(run), digest)
     columns = (run.fingerprints.astype("<u8", copy=False), run.offsets.astype("<u4", copy=False))
-    return paged(head, *(memoryview(column.view(np.uint8).data) for column in columns))
+    return Paged(head, *(memoryview(column.view(np.uint8).data) for column in columns))
 
 
 def read_run(disk: Disk, name: str) -> tuple[Run, int, bytes]:

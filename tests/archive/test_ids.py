@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftpay.archive.ids import IdIndex, Key, Run, merged, run_of
-from raftpay.archive.pages import PAGE_BYTES, PageDamagedError, PagedFile, paged
+from raftpay.archive.pages import PAGE_BYTES, Paged, PageDamagedError, PagedFile
 from raftpay.archive.runs import covering, encode_run, read_run, run_name
 from raftpay.errors import CorruptionError
 from raftpay.storage.sim_disk import SimDisk
@@ -78,6 +78,28 @@ def test_all_ids_of_one_fingerprint_are_found() -> None:
 
     assert len(index.candidates(["a"])["a"]) == 6
     assert len(index.candidates(["a"] + [f"b{number}" for number in range(50)])["a"]) == 6
+
+
+@pytest.mark.parametrize("piece", [1, 3, 64, 1 << 18])
+@pytest.mark.parametrize(("older", "newer"), [(0, 5), (5, 0), (0, 0), (1, 1), (200, 40), (64, 64), (7, 300)])
+def test_merged_runs_have_the_ids_of_both_in_order(
+    monkeypatch: pytest.MonkeyPatch, piece: int, older: int, newer: int
+) -> None:
+    monkeypatch.setattr("raftpay.archive.ids._MERGED_IDS", piece)
+    random = Random(older * 1000 + newer)
+    # Few different ones, so that some are in both.
+    made = [sorted(random.choices(range(1, 2 * (older + newer)), k=count)) for count in (older, newer)]
+    first, second = (
+        Run((number, number), base, np.array(fingerprints, np.uint64), np.arange(len(fingerprints), dtype=np.uint32))
+        for number, base, fingerprints in ((0, 0, made[0]), (1, older, made[1]))
+    )
+
+    run = merged(first, second)
+
+    assert run.segments == (0, 1)
+    assert run.fingerprints.tolist() == sorted(made[0] + made[1])
+    expected = dict(enumerate(made[0] + made[1]))
+    assert {int(place): int(found) for place, found in zip(run.offsets, run.fingerprints, strict=True)} == expected
 
 
 def test_ids_that_no_transfer_can_have_are_in_no_index() -> None:
@@ -166,14 +188,14 @@ def test_the_runs_that_cover_the_most_are_chosen(
 @given(size=st.integers(0, 20_000), offset=st.integers(0, 20_000), length=st.integers(0, 9000))
 def test_any_part_of_paged_bytes_is_read_back(size: int, offset: int, length: int) -> None:
     data, disk = Random(size).randbytes(size), SimDisk()
-    disk.create("a/b").pwrite(b"".join(paged(data)), 0)
+    disk.create("a/b").pwrite(b"".join(Paged(data)), 0)
     offset = min(offset, size)
 
     assert PagedFile(disk.open("a/b")).read(min(length, size - offset), offset) == data[offset : offset + length]
 
 
 def test_pages_that_changed_places_are_not_believed() -> None:
-    data, disk = b"".join(paged(Random(1).randbytes(3 * PAGE_BYTES))), SimDisk()
+    data, disk = b"".join(Paged(Random(1).randbytes(3 * PAGE_BYTES))), SimDisk()
     disk.create("a/b").pwrite(data[PAGE_BYTES : 2 * PAGE_BYTES] + data[:PAGE_BYTES] + data[2 * PAGE_BYTES :], 0)
 
     with pytest.raises(PageDamagedError, match="a/b: the page at byte 0 is not what was written"):
