@@ -36,7 +36,7 @@ ACCOUNT_ROWS_PER_PAGE_MAX: Final = 1024
 ACCOUNT_ITEMS_PER_PAGE_MAX: Final = 256
 # Among how many rows, of all accounts, such a page looks for those of its account: 32 segments of the usual size, for
 # to see that one has none of them may take a read. It is a count of rows, which is the same on every node.
-SPAN_PER_PAGE_MAX: Final = 32 * 262_144
+SPAN_PER_PAGE_MAX: Final = 64 * 131_072
 
 _CURSOR: Final = re.compile(r"([ath])([on])([0-9]{1,10})")
 _ACCOUNTS, _TRANSFERS, _HISTORY = "a", "t", "h"

@@ -38,7 +38,7 @@ class WindowSizes(Struct, frozen=True):
     """
 
     block_entries: int = 4096
-    segment_entries: int = 262_144
+    segment_entries: int = 131_072
 
 
 class Cut(Struct, frozen=True):
