@@ -281,12 +281,11 @@ class GroupCommit:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
             self._sweep_timer = None
-        next_expiry = self._ledger.next_expiry
         if self._is_closed or self._in_flight or self._raft.role != "leader":
             return
         if not self._raft.is_ready:
             self._sweep_timer = self._loop.call_later(READY_TIMER_S, self._arm_sweep)
-        elif next_expiry is not None:
+        elif (next_expiry := self._ledger.next_expiry) is not None:
             wait_s = (next_expiry - self._clock_ns()) / 1e9
             if wait_s > 0 or not self._propose([]):
                 wait_s = min(max(wait_s, SWEEP_TIMER_MIN_S), SWEEP_TIMER_MAX_S)

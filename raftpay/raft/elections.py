@@ -60,7 +60,7 @@ class Elections(StockEngine):
 
         Asking costs a tenth of the tick, which in a follower at rest is half of ours.
         """
-        return self.role == LEADER or self.applied_index < self.commit_index or self._is_to_stand()
+        return self.role == LEADER or self.has_unapplied or self._is_to_stand()
 
     def _leader_fell_silent(self) -> None:
         """Nobody has spoken as leader for a whole timeout: callers must not be sent to one that may be gone."""

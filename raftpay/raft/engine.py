@@ -171,9 +171,9 @@ class Engine(Elections):
 
     def advance(self) -> None:
         """Do what an event has made possible: commit, apply, answer reads. The rest of a tick only time brings."""
-        if self.applied_index < self.commit_index or self._reads.is_waiting or self.role == LEADER:
+        if self.has_unapplied or self._reads.is_waiting or self.role == LEADER:
             self._commit()
-            if self.applied_index < self.commit_index:
+            if self.has_unapplied:
                 self._apply_committed()
             self._advance_reads()
 

@@ -441,7 +441,7 @@ class RaftNode:
             return
         if self._waiters:
             self._tell_waiters()
-        if self._engine.applied_index < self._engine.commit_index and not self._is_step_due:
+        if self._engine.has_unapplied and not self._is_step_due:
             # A long log is applied in slices, so that messages and heartbeats get their turn between them.
             self._is_step_due = True
             self._loop.call_soon(self._step)

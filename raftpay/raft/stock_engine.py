@@ -72,6 +72,7 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
     _SyncObj__raftCurrentTerm: int
     _SyncObj__raftCommitIndex: int
     _SyncObj__raftLastApplied: int
+    _SyncObj__transferInProgress: bool
 
     @property
     def role(self) -> int:
@@ -88,6 +89,11 @@ class StockEngine(SyncObj):  # type: ignore[misc]  # PySyncObj ships no types
     @property
     def applied_index(self) -> int:
         return self._SyncObj__raftLastApplied
+
+    @property
+    def has_unapplied(self) -> bool:
+        """Whether more is committed than is applied."""
+        return self._SyncObj__raftLastApplied < self._SyncObj__raftCommitIndex
 
     @property
     def standing(self) -> tuple[int, int, int, int]:

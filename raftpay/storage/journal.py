@@ -152,6 +152,8 @@ class Journal:
         Raises CorruptionError as `entry`.
         """
         assert self.first_index <= first <= last <= self.last_index, (self.first_index, first, last, self.last_index)
+        if first == last and (payload := self._cache.get(first)) is not None:
+            return [Entry(first, self.term_at(first), payload)]
         found: list[Entry] = []
         index, left = first, bytes_max
         while index <= last:

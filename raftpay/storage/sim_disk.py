@@ -66,11 +66,15 @@ class _Inode:
         self.data[offset:stop] = data
 
     def write(self, data: bytes, offset: int) -> None:
-        stop = offset + len(data)
-        if stop > len(self.data):
-            self.data.extend(bytes(stop - len(self.data)))
-        self.unsynced.append((offset, bytes(self.data[offset:stop]), bytes(data)))
-        self.data[offset:stop] = data
+        stop, end = offset + len(data), len(self.data)
+        if offset == end:
+            self.unsynced.append((offset, bytes(len(data)), bytes(data)))
+            self.data += data
+        else:
+            if stop > end:
+                self.data.extend(bytes(stop - end))
+            self.unsynced.append((offset, bytes(self.data[offset:stop]), bytes(data)))
+            self.data[offset:stop] = data
         self.size = max(self.size, stop)
         if self.bad_sectors:
             self.bad_sectors.difference_update(_sectors(offset, stop))
