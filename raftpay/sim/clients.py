@@ -7,8 +7,9 @@ want is workload.py's business, what may follow from the answers is history.py's
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+import msgspec
 
 from raftpay.machine import CheckedRequest
 from raftpay.node.calls import NOT_LEADER, UNKNOWN, Call
@@ -58,13 +59,12 @@ class SimCall(Call):
             self._client.process.hear(self._client.lost, self._attempt)
 
 
-@dataclass(slots=True)
-class Operation:
+class Operation(msgspec.Struct, eq=False):
     """What a client wants: a write (key: the first of its ids) or a question about accounts."""
 
     key: str
     request: CheckedRequest | None
-    accounts: list[str] = field(default_factory=list)
+    accounts: list[str] = []
     is_accounts: bool = False
     pending: str = ""
 

@@ -140,7 +140,7 @@ class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and G
             self._inbox.append((act, args))
             self._arm()
         else:
-            self._turn(((act, args),))
+            self._turn(act, args)
 
     def pause(self) -> None:
         self.is_paused = True
@@ -181,16 +181,15 @@ class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and G
             return
         acts = list(self._inbox)
         self._inbox.clear()
-        self._turn(acts)
+        self._turn(_do_all, (acts,))
 
-    def _turn(self, acts: Iterable[tuple[Act, tuple[object, ...]]]) -> None:
+    def _turn(self, act: Act, args: tuple[object, ...]) -> None:
         schedule, ready = self._schedule, self._ready
         schedule.running = self
         if schedule.entered is not self:
             schedule.enter(self)
         try:
-            for act, args in acts:
-                act(*args)
+            act(*args)
             while ready and not self.is_cut:
                 handle = ready.popleft()
                 if handle._callback is not None:
@@ -260,3 +259,8 @@ class NodeLoop(asyncio.AbstractEventLoop):  # the part of it that RaftNode and G
         """Futures that die with their node are no news; anything else is a mistake of ours."""
         if not self.is_dead and context.get("exception") is not None:
             raise AssertionError(f"unhandled on a simulated loop: {context}")
+
+
+def _do_all(acts: Iterable[tuple[Act, tuple[object, ...]]]) -> None:
+    for act, args in acts:
+        act(*args)
