@@ -464,11 +464,9 @@ class Journal:
         """How many bytes the entries after index take."""
         total = 0
         for segment in reversed(self._segments):
-            place, count = index + 1 - segment.first_index, len(segment.offsets)
-            if place >= count:
+            if index + 1 >= segment.first_index + len(segment.offsets):
                 break
-            if count:
-                total += segment.end - segment.offsets[max(place, 0)]
+            total += segment.end - segment.offset_of(max(index + 1, segment.first_index))
         return total
 
     def index_before(self, tail_bytes: int) -> int:
