@@ -8,7 +8,7 @@ and the sweep decide and then call here; history.py, queries.py and digest.py re
 from typing import Final
 
 from raftpay.ledger.accounts import CLOSED, Accounts
-from raftpay.ledger.histories import CHECKPOINT_MASK, Histories
+from raftpay.ledger.histories import Histories
 from raftpay.ledger.movements import Movements
 from raftpay.ledger.pendings import EXPIRED, EXPIRIES_PER_COMMAND_MAX, POSTED, VOIDED, Pendings, expiry_of
 from raftpay.ledger.sealed import Movement
@@ -122,16 +122,7 @@ class Books:
             self._set_closed(flags, debit, credit, is_closed=True)
         elif target is not None and flags & (VOID | EXPIRY):
             self._set_closed(target.flags, debit, credit, is_closed=False)
-        # What Histories.add does, without the calls.
-        histories = self.histories
-        rows = histories.rows[debit]
-        rows.append(row)
-        if not len(rows) & CHECKPOINT_MASK:
-            histories.checkpoint(debit)
-        rows = histories.rows[credit]
-        rows.append(row)
-        if not len(rows) & CHECKPOINT_MASK:
-            histories.checkpoint(credit)
+        self.histories.add(row, debit=debit, credit=credit)
 
     def _note_kind(
         self, row: int, event: Transfer, amount: int, timestamp: int, target: Target | Movement | None

@@ -50,12 +50,16 @@ class Histories:
     def take_back_account(self) -> None:
         assert not self.rows.pop()
 
-    def add(self, account: int, row: int) -> None:
-        """Notes a movement of the account, after its balances have been changed."""
-        rows = self.rows[account]
+    def add(self, row: int, *, debit: int, credit: int) -> None:
+        """Notes a movement between two accounts, after their balances have been changed."""
+        rows = self.rows[debit]
         rows.append(row)
         if not len(rows) & CHECKPOINT_MASK:
-            self.checkpoint(account)
+            self.checkpoint(debit)
+        rows = self.rows[credit]
+        rows.append(row)
+        if not len(rows) & CHECKPOINT_MASK:
+            self.checkpoint(credit)
 
     def checkpoint(self, account: int) -> None:
         """Keeps the balances as they are now. Called when the number of rows has reached a multiple."""
@@ -63,7 +67,7 @@ class Histories:
         self._checkpoints.setdefault(account, array("q")).extend(balances)
 
     def take_back(self, account: int) -> None:
-        """Undoes the last add."""
+        """Undoes the last add, for one of its two accounts."""
         rows = self.rows[account]
         if not len(rows) & CHECKPOINT_MASK:
             kept = self._checkpoints.pop(account)[:-4]
@@ -84,7 +88,7 @@ class Histories:
                 posted = amount
             debits_posted[debit] += posted
             credits_posted[credit] += posted
-            # What `add` does, without the calls: they were half of this loop.
+            # What `add` does, without the call.
             rows = self.rows[debit]
             rows.append(row)
             if not len(rows) & CHECKPOINT_MASK:
