@@ -42,6 +42,8 @@ logger = logging.getLogger("raftpay.raft")
 # When a node that knows no members says so, and how often it says it again.
 HINT_FIRST_S = 3.0
 HINT_EVERY_S = 30.0
+# A leader with a full disk asks a follower to lead, and so long after that another one.
+GIVE_WAY_EVERY_S = 5.0
 
 # What copies.py takes; all other messages are the engine's.
 _OF_COPIES: Final = (CopyFetch, CopyChunk)
@@ -168,6 +170,8 @@ class RaftNode:
         self._is_step_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._hint: asyncio.TimerHandle | None = None
+        # With a full disk: to whom the leadership was offered last, and when it may be again.
+        self._gave_way_to, self._give_way_s = "", float("-inf")
         # Looked at after every step: (what is waited for, whom to tell).
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
@@ -303,7 +307,10 @@ class RaftNode:
         try:
             propose(done)
             self._start_sync()
-        except (NotLeaderError, MembershipError, DiskFullError):
+        except (NotLeaderError, MembershipError):
+            raise
+        except DiskFullError:
+            self._give_way()
             raise
         except Exception as error:  # noqa: BLE001  as in _guarded; the entry may be on its way
             self._fail(error)
@@ -356,9 +363,8 @@ class RaftNode:
         try:
             async with asyncio.timeout(timeout_s):
                 # Without a majority nobody can be elected: a whole cluster that stops must not wait for itself.
-                await self._wait_until(lambda: self._successor() is not None or not self._can_be_replaced())
-                successor = self._successor()
-                if successor is not None:
+                await self._wait_until(lambda: bool(self._successors()) or not self._can_be_replaced())
+                for successor in self._successors()[:1]:
                     self._engine.hand_over(successor)
                 await self._wait_until(lambda: self._is_replaced() or not self._can_be_replaced())
         except TimeoutError:
@@ -382,14 +388,26 @@ class RaftNode:
     def _can_be_replaced(self) -> bool:
         return self.has_quorum and not self.failure.done()
 
-    def _successor(self) -> str | None:
-        """A connected follower with the whole log, or None."""
-        complete = [
+    def _successors(self) -> list[str]:
+        """The connected followers with the whole log."""
+        if self._engine.commit_index != self.last_index:
+            return []
+        return [
             peer.name
             for peer in self.peers()
             if peer.is_voter and peer.is_connected and peer.match_index == self.last_index
         ]
-        return complete[0] if complete and self._engine.commit_index == self.last_index else None
+
+    def _give_way(self) -> None:
+        """There is no room on this disk: let a follower lead, which may have some. Where none has any, the leadership
+        comes back, and the next one is asked a while later.
+        """
+        successors = self._successors()
+        if successors and now() >= self._give_way_s:
+            self._give_way_s = now() + GIVE_WAY_EVERY_S
+            self._gave_way_to = next((name for name in successors if name != self._gave_way_to), successors[0])
+            logger.warning("no room on the disk, another node is to lead node=%s", self._gave_way_to)
+            self._engine.hand_over(self._gave_way_to)
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
 

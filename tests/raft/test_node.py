@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from raftpay.errors import EngineStoppedError, LeadershipLostError, NotLeaderError, UnreadableError
+from raftpay.errors import DiskFullError, EngineStoppedError, LeadershipLostError, NotLeaderError, UnreadableError
 from raftpay.raft import RaftNode, RaftOptions
 from raftpay.storage.directory import DataDirectory
 from raftpay.storage.hard_state import HardStateFile
@@ -166,6 +167,50 @@ def test_leadership_is_handed_over_within_a_moment(tmp_path: Path) -> None:
         assert handed_over
         assert successor is not leader
         assert await successor.raft.propose(b"after") == b"AFTER"
+
+    with_group(tmp_path, test)
+
+
+def no_room(_index: int, _term: int, _payload: bytes) -> None:
+    raise DiskFullError("no room")
+
+
+def test_a_leader_whose_disk_is_full_lets_a_follower_lead(tmp_path: Path) -> None:
+    async def test(group: Group) -> None:
+        leader = await group.leader()
+        assert await leader.raft.propose(b"before") == b"BEFORE"
+        leader.journal.append = no_room  # type: ignore[method-assign]
+        successor = leader
+        # The followers may have yet to say that they have everything.
+        async with asyncio.timeout(10):
+            while successor is leader:
+                with suppress(DiskFullError, NotLeaderError):
+                    await leader.raft.propose(b"money")
+                await asyncio.sleep(0.01)
+                successor = await group.leader()
+
+        assert await successor.raft.propose(b"after") == b"AFTER"
+        assert successor.machine.applied == [b"before", b"after"]
+
+    with_group(tmp_path, test)
+
+
+def test_followers_without_room_give_the_leadership_back_and_are_not_asked_at_once_again(tmp_path: Path) -> None:
+    async def test(group: Group) -> None:
+        leader = await group.leader()
+        await leader.raft.propose(b"before")
+        for member in group.members.values():
+            member.journal.append = no_room  # type: ignore[method-assign]
+        asked: list[str] = []
+        hand_over = leader.raft._engine.hand_over
+        leader.raft._engine.hand_over = lambda peer: (asked.append(peer), hand_over(peer))[1]  # type: ignore[method-assign]
+        end_s = asyncio.get_running_loop().time() + 1.5
+        while asyncio.get_running_loop().time() < end_s:
+            with suppress(DiskFullError, NotLeaderError):
+                leader.raft.propose(b"money")
+            await asyncio.sleep(0.01)
+
+        assert len(asked) == 1
 
     with_group(tmp_path, test)
 
