@@ -14,7 +14,7 @@ from typing import Final
 from raftpay.sim import disk_faults
 from raftpay.sim.churn import Churn
 from raftpay.sim.loop import Schedule
-from raftpay.sim.member import ACTS, FETCH, FETCHED, NEXT_COMMAND_VERSION, PROPOSE, SYNC_S, Member, leader_of
+from raftpay.sim.member import ACTS, FETCH, FETCHED, NEXT_COMMAND_VERSION, PROPOSE, SYNC_S, Life, Member, leader_of
 from raftpay.sim.network import DELAYS_S, Network
 from raftpay.sim.trace import Trace
 from raftpay.storage.sim_disk import PLENTY_BYTES
@@ -49,6 +49,15 @@ IMPOSSIBLE: Final = {(kind, "down") for kind in ("pause", "stall", "misdirect", 
 PAUSE_S: Final = 0.45
 # An exile lasts until another leads, and has entries that conflict with the old leader's.
 EXILE_S: Final = (0.5, 2.5)
+# Whoever comes back asks for a snapshot within so long, or does not need one.
+FETCH_S_MAX: Final = 1.5
+# How long a follower is kept away until the leader has no more of the log that it lacks.
+BEHIND_S_MAX: Final = 4.0
+# How often is looked whether it has come so far.
+LOOK_S: Final = 0.1
+# How often is looked whether another leads.
+RECALL_S: Final = 0.02
+RECALLED_S_MAX: Final = 4.0
 # Of the last one, which strikes when the clients have finished: no load and no other fault then hides what it leaves.
 AT_THE_END_S: Final = float("inf")
 LAST_KINDS: Final = ("kill", "power", "blackout", "wipe", "wipe")
@@ -56,6 +65,9 @@ LAST_KINDS: Final = ("kill", "power", "blackout", "wipe", "wipe")
 # to its feet has nothing to lose.
 STORM_S: Final = (0.8, 3.0)
 LULL_S: Final = (0.5, 2.0)
+# In so many runs only some of the kinds are drawn, which then strike often and meet each other ("swarm testing").
+SWARMS: Final = 0.4
+SWARM_KINDS_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,9 @@ class Fault:
 
 def plan(rng: random.Random, kinds: Sequence[str], *, first_s: float, last_s: float) -> list[Fault]:
     """Faults of these kinds over that time, in order. A run has its own mix and its own pace."""
+    if len(kinds) > SWARM_KINDS_MAX and rng.random() < SWARMS:
+        swarm = rng.sample(kinds, rng.randint(1, SWARM_KINDS_MAX))
+        kinds = [kind for kind in kinds if kind in swarm]
     weights = [rng.choice([0.2, 1.0, 1.0, 3.0]) for _ in kinds]
     pause_s = PAUSE_S * rng.choice([0.5, 1.0, 2.0])
     has_lulls = rng.random() < 0.9
@@ -280,12 +295,19 @@ class Faults:
         ways = [(member.name, other) for other in rng.sample(others, rng.randint(1, len(others)))]
         return self._block(ways if rng.random() < 0.5 else [way[::-1] for way in ways])
 
-    def _exile(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+    def _exile(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
         """Nobody follows it but less than half; what these tell it may wait longer. It may be killed as it returns."""
         others = [other.name for other in self._members if other is not member]
         side = [member.name, *rng.sample(others, rng.randint(0, max(0, (len(others) - 1) // 2)))]
         unblock = self._block([way for a in side for b in others if b not in side for way in ((a, b), (b, a))])
-        late = self._block([(name, member.name) for name in side[1:]] if rng.random() < 0.5 else [])
+        is_recalled = len(side) > 1 and rng.random() < 0.4
+        late = self._block([(name, member.name) for name in side[1:]] if is_recalled or rng.random() < 0.5 else [])
+        if is_recalled:
+            self._schedule.after(RECALL_S, self._recall, fault, member)
+            self._endings[fault.number], self._endings[-1 - fault.number] = unblock, late
+            self._schedule.after(RECALLED_S_MAX, self._end, fault.number)
+            self._schedule.after(RECALLED_S_MAX, self._end, -1 - fault.number)
+            return None
         if rng.random() < 0.4:
             member.slow_disk((0.05, 0.3))
         is_killed, life = rng.random() < 0.4, member.life
@@ -302,6 +324,20 @@ class Faults:
                 self._schedule.after(rng.uniform(0.5, 2.0), self._end, -1 - fault.number)
 
         return end
+
+    def _recall(self, fault: Fault, member: Member) -> None:
+        """As soon as another leads it comes back, and that one hands over to it: what it was told when it led before
+        arrives when it leads again, with another log.
+        """
+        leader = leader_of(self._members)
+        if self._is_over or -1 - fault.number not in self._endings:
+            return
+        if leader is not None and leader is not member:
+            self._end(fault.number)
+            leader.hand_over(member.name)
+        elif leader is member and fault.number not in self._endings:
+            self._end(-1 - fault.number)
+        self._schedule.after(RECALL_S, self._recall, fault, member)
 
     def _block(self, ways: list[tuple[str, str]]) -> Callable[[], None]:
         for way in ways:
@@ -334,22 +370,51 @@ class Faults:
     # ---- disks
 
     def _slow(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        """At once, or when the node, or any node, next begins a snapshot, which the log is compacted behind."""
         high = rng.choice([0.02, 0.1, 0.3])
-        member.slow_disk((high / 4, high))
-        return lambda: member.slow_disk(SYNC_S)
+        if rng.random() < 0.5:
+            member.slow_disk((high / 4, high))
+            return lambda: member.slow_disk(SYNC_S)
+        ambushes = {other: partial(other.slow_disk, (high, 2 * high)) for other in self._members}
+        for other, ambush in ambushes.items():
+            other.ambushes["snapshot"] = ambush
+
+        def end() -> None:
+            for other, ambush in ambushes.items():
+                if other.ambushes.get("snapshot") is ambush:
+                    del other.ambushes["snapshot"]
+                other.slow_disk(SYNC_S)
+
+        return end
 
     def _full(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None]:
+        """Now and then the leader ends just then, so that there is an election."""
         disk = member.disk
         disk.capacity_bytes = PLENTY_BYTES
         disk.capacity_bytes = PLENTY_BYTES - disk.free_bytes() + rng.choice([-20_000, 0, 3000, 40_000])
+        leader = leader_of(self._members)
+        if leader is not None and leader is not member and rng.random() < 0.4:
+            # Whoever stands now, or votes, has no room for its term.
+            self._schedule.after(
+                rng.uniform(0.0, 0.2), self._end_if_same, leader, leader.life, "killed, a disk is full"
+            )
 
         def relieve() -> None:
             disk.capacity_bytes = PLENTY_BYTES
 
         return relieve
 
+    def _end_if_same(self, member: Member, life: Life | None, why: str) -> None:
+        if not self._is_over and member.life is life:
+            member.end(why=why)
+
     def _rot(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
         """A bit flips while the process is down. What that damages is found; the node then stays down."""
+        aim = rng.random()
+        if aim < 0.25:
+            return self._rot_what_is_given(fault, rng)
+        if aim < 0.45:
+            return self._rot_what_is_lacked(fault, rng)
         if not self._may_damage(member):
             return self._miss()
         if member.life is not None and rng.random() < 0.4:
@@ -370,6 +435,64 @@ class Faults:
                 member.end(why="killed, a bit of its disk has flipped")
 
         return end
+
+    def _rot_what_is_given(self, fault: Fault, rng: random.Random) -> Callable[[], None] | None:
+        """A follower is killed and falls behind; the leader's snapshot, or a file of it, rots when it asks for that."""
+        leader, followers = leader_of(self._members), [other for other in self._members if other.role == "follower"]
+        if leader is None or not followers or leader.is_threatened or not self._may_damage(leader):
+            return self._miss()
+        asker, life, disk = rng.choice(followers), leader.life, leader.disk
+        assert asker.life is not None
+        assert life is not None
+        had = asker.life.journal.last_index
+        leader.is_threatened = is_armed = True
+
+        def relieve() -> None:
+            nonlocal is_armed
+            if is_armed and leader.disk is disk:
+                leader.is_threatened = False
+            is_armed = False
+
+        def strike() -> None:
+            is_due = is_armed and not self._is_over and leader.life is life
+            relieve()
+            if is_due:
+                disk_faults.flip_bit_of_snapshot(leader, rng, asker)
+
+        def look() -> None:
+            if fault.number not in self._endings:
+                self._schedule.after(FETCH_S_MAX, relieve)
+            elif leader.life is not life or life.journal.first_index > had + 1:
+                self._end(fault.number)
+                look()
+            else:
+                self._schedule.after(LOOK_S, look)
+
+        asker.ambushes[FETCH] = strike
+        self._hold(fault, self._down([asker.name]))
+        asker.end(why="killed, what it will ask for will rot")
+        self._schedule.after(BEHIND_S_MAX, self._end, fault.number)
+        look()
+        return None
+
+    def _rot_what_is_lacked(self, fault: Fault, rng: random.Random) -> Callable[[], None] | None:
+        """A follower is killed, and what it lacks when it comes back rots on the leader's disk."""
+        leader = leader_of(self._members)
+        followers = [other for other in self._members if other.role == "follower"]
+        if leader is None or not followers or not self._may_damage(leader):
+            return self._miss()
+        follower, life = rng.choice(followers), leader.life
+
+        def restart(name: str) -> None:
+            is_in_time = not self._is_over and leader.life is life and self._may_damage(leader)
+            if is_in_time and disk_faults.flip_bit_of_entry(leader, name, rng):
+                leader.is_damaged = leader.is_astray = True
+            self._on_restart(name)
+
+        self._hold(fault, _Restart([follower.name], restart))
+        follower.end(why="killed, what it lacks will rot")
+        self._schedule.after(rng.uniform(0.05, 0.5), self._end, fault.number)
+        return None
 
     def _unreadable(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
         """Found at once where the node reads, or when it starts again."""
@@ -394,7 +517,10 @@ class Faults:
             if member.is_astray:
                 member.end(why="killed, a write went astray")
 
-        disk_faults.misdirect(member, rng, self._trace, landed)
+        if rng.random() < 0.3:
+            disk_faults.misdirect_newest(member, rng, self._trace)
+        else:
+            disk_faults.misdirect(member, rng, self._trace, landed)
         return end
 
     def _may_damage(self, member: Member) -> bool:
@@ -410,11 +536,7 @@ class Faults:
         member.wall_offset_ns += int(rng.uniform(-size_s, size_s) * 1e9)
 
     def _transfer(self, _fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None] | None:
-        life = member.life
-        if life is None or not life.is_open or life.raft.failure.done():
-            return self._miss()
-        life.loop.deliver(lambda: life.loop.create_task(life.raft.transfer_leadership(1.0)))
-        return None
+        return None if member.hand_over() else self._miss()
 
     # ---- members
 
@@ -427,7 +549,11 @@ class Faults:
             return self._miss()
         ending = self._down([member.name])
         self._hold(fault, ending)
+        leader = leader_of(self._members)
         member.wipe()
+        if fault.at_s == AT_THE_END_S and leader is not None and leader is not member and rng.random() < 0.3:
+            # No more snapshots are made by themselves, and the leader, which has it all in memory, lives on.
+            disk_faults.flip_bit_of_snapshot(leader, rng)
         return ending
 
     def _upgrade(self, fault: Fault, member: Member, _rng: random.Random) -> Callable[[], None]:

@@ -152,7 +152,9 @@ class Invariants:
                 self._check_sent(name, message.term == durable.term and voted == receiver, message, durable)
             case PreVote():
                 self._check_sent(name, message.term == durable.term + 1, message, durable)
-            case PreVoteReply() if message.granted:
+            case PreVoteReply() if not message.granted:
+                self._check_sent(name, message.term <= durable.term, message, durable)
+            case PreVoteReply():
                 self.grants.setdefault((receiver, message.term), set()).add((name, durable.incarnation))
             case TimeoutNow():
                 self.successors.add((receiver, message.term + 1))
@@ -226,6 +228,7 @@ class Invariants:
             self._check_found(name, journal, index)
         journal.name, journal.invariants = name, self
         journal.check_synced()
+        journal.check_no_cut_is_left()
         if not is_damaged:
             journal.check_ends()
 
@@ -488,6 +491,16 @@ class WatchedJournal(Journal):
         segment = self._segment_of(index)
         return segment.file.pread(size, segment.offset_of(index) + RECORD_HEADER_BYTES)
 
+    @property
+    def next_place(self) -> tuple[str, int]:
+        """File and byte where the next entry goes, if it has room there."""
+        return self._active.file.name, self._active.end
+
+    def place_of(self, index: int) -> tuple[str, int, int]:
+        """File, first byte and byte behind an entry's payload."""
+        segment = self._segment_of(index)
+        return segment.file.name, segment.offset_of(index) + RECORD_HEADER_BYTES, segment.offset_of(index + 1)
+
     # ---- the disk is asked: a power loss need not strike in the right moment
 
     def is_on_disk(self, name: str, stop: int | None = None) -> bool:
@@ -511,6 +524,11 @@ class WatchedJournal(Journal):
         for segment in self._segments:
             if segment.file.pread(segment.size - segment.end, segment.end).strip(b"\0"):
                 raise self._not_durable(f"the end of {segment.file.name} at byte {segment.end}, and more is behind it")
+
+    def check_no_cut_is_left(self) -> None:
+        """A start has finished the cut that a crash had interrupted: the next one would take what came behind it."""
+        if self._marks.now.cut_segment:
+            raise self._not_durable(f"a log of which {self._marks.now} says that it is being cut")
 
     def check_synced(self, first: int = 0) -> None:
         """What counts as synced is on the disk, in the segments from that of the first entry on."""

@@ -46,6 +46,8 @@ from raftpay.storage.snapshots import SnapshotHeader, SnapshotStore, StateFile, 
 # How long one step of writing or checking a snapshot takes.
 STEP_S: Final = (0.0001, 0.004)
 READS_WAITING_MAX: Final = 64
+# Whoever runs a node that stops for damage so often does what it says: it needs another disk.
+DAMAGE_STOPS_MAX: Final = 3
 # Those that have been answered are forgotten from this number on.
 LETTERS_KEPT: Final = 128
 NEXT_COMMAND_VERSION: Final = COMMAND_VERSION + 1
@@ -178,9 +180,13 @@ class _WatchedHardState(HardStateFile):
 
 
 class _WatchedRaft(RaftNode):
-    """Tells what begins."""
+    """Tells what begins. heir: whom it hands over to, whether or not that one has everything; "" for its own choice."""
 
     on_act: Begins
+    heir: Callable[[], str]
+
+    def _successors(self) -> list[str]:
+        return [self.heir()] if self.heir() else super()._successors()
 
     def propose(self, payload: bytes) -> "asyncio.Future[object]":
         self.on_act(PROPOSE)
@@ -286,6 +292,8 @@ class Life:
         self.standing_seen: tuple[int, int, int, int] | None = None
         self.applied_index = 1
         self.release = member.release
+        # Who is to lead next; "" for anybody.
+        self.heir = ""
         # Those that will learn of the end of this process, in order of arrival.
         self.letters: list[Letter] = []
 
@@ -296,9 +304,10 @@ class Member:
     is_damaged: something on its disk is not what it should be. is_threatened: it may become so at any moment.
     is_astray: a write of this life, or of the one before if none is under way, went elsewhere than it should.
     sync_s: from and to how long its fsyncs take. wall_offset_ns: how far its wall clock is off.
-    is_corrupt: its disk is damaged and it refuses to start; it stays down until it gets another one. is_spare: it is
-    no member, and does not run. is_cut_by_power: whether it is power, not a kill, that ends it within a coming write,
-    where that is armed. ambushes: what happens, once, when the node begins an act.
+    damage_stops: how often it has stopped for damage of this disk. is_corrupt: it refuses to start for that, or has
+    stopped too often; it stays down until it gets another disk. is_spare: it is no member, and does not run.
+    is_cut_by_power: whether it is power, not a kill, that ends it within a coming write, where that is armed.
+    ambushes: what happens, once, when the node begins an act.
     """
 
     def __init__(self, world: World, name: str, seed: int, *, is_spare: bool = False) -> None:
@@ -312,6 +321,7 @@ class Member:
         self.is_threatened = False
         self.is_astray = False
         self.is_corrupt = False
+        self.damage_stops = 0
         self.is_spare = is_spare
         # The newest version of commands that its program knows. A node that is added comes with the newest program.
         self.release = NEXT_COMMAND_VERSION if is_spare else COMMAND_VERSION
@@ -422,7 +432,7 @@ class Member:
             ),
             snapshots=SnapshotParts(life.snapshots, life.machine, world.settings.snapshots),
         )
-        raft.on_act, life.journal.commit_index = self.begins, lambda: raft.commit_index
+        raft.on_act, raft.heir, life.journal.commit_index = self.begins, lambda: life.heir, lambda: raft.commit_index
         life.machine.on_applied = Sealing(life.ledger, life.archive, life.raft, loop.time).look
         life.raft.failure.add_done_callback(lambda future: self._failed(future.result()))
         refusals = Refusals(self.name, lambda name: name)
@@ -431,6 +441,20 @@ class Member:
         life.reads = LinearizableReads(life.raft, refusals, waiting_max=READS_WAITING_MAX, timeout_s=REQUEST_TIMEOUT_S)
         life.is_open = True
         loop.create_task(life.raft.start())
+
+    def hand_over(self, heir: str = "") -> bool:
+        """Have it hand the leadership over, to this node or to whoever has everything. False if it does not run."""
+        life = self.life
+        if life is None or not life.is_open or life.raft.failure.done():
+            return False
+
+        async def transfer() -> None:
+            life.heir = heir
+            await life.raft.transfer_leadership(1.0)
+            life.heir = ""
+
+        life.loop.deliver(lambda: life.loop.create_task(transfer()))
+        return True
 
     def end(self, *, why: str, is_power_lost: bool = False) -> None:
         """End the process: by a kill, or by the power going, which takes what was not synced."""
@@ -458,6 +482,10 @@ class Member:
             return  # after_turn ends this life.
         is_of_damage = isinstance(error, CorruptionError) or isinstance(error.__cause__, CorruptionError)
         if isinstance(error, DiskFullError) or (is_of_damage and self.is_damaged):
+            self.damage_stops += is_of_damage
+            if self.damage_stops >= DAMAGE_STOPS_MAX:
+                self.is_corrupt = True
+                self.world.invariants.counts.refusals += 1
             self.end(why=f"stops: {error}")
             return
         raise self.world.invariants.trace.violated("the engine runs on", f"{self.name} stopped: {error!r}") from error
@@ -501,6 +529,7 @@ class Member:
         self.end(why="killed, its disk is replaced")
         self.disk = self._new_disk(self.rng.getrandbits(64))
         self.is_damaged = self.is_threatened = self.is_astray = self.is_corrupt = False
+        self.damage_stops = 0
         self.world.invariants.forget(self.name)
 
     # ---- clocks and disk

@@ -3,7 +3,8 @@
 1. A question to the leader has a number that no other question of the node had, in any of its lives: the answer to one
    of them must not pass for the answer to another (S13).
 2. A snapshot is asked for in the term in which its node is: in another it is not heard.
-3. A leader does not give a follower the whole of one snapshot again and again: what is damaged is made anew.
+3. A leader does not give a follower the whole of one snapshot, or of a file that belongs to it, again and again:
+   what is damaged is made anew, or another one leads.
 
 Called by member.py with those messages that concern them.
 """
@@ -52,17 +53,15 @@ class Talk:
 
     def _check_given(self, life: Watched, receiver: str, chunk: SnapshotChunk) -> None:
         newest = life.snapshots.newest
-        is_whole = (
-            newest is not None
-            and chunk.part == chunk.digest == newest.digest
-            and chunk.offset + len(chunk.data) >= newest.size_bytes
-        )
-        if not is_whole:
+        if newest is None or chunk.digest != newest.digest:
             return
-        key = (life.name, life.hard_state.incarnation, receiver, chunk.digest)
+        sizes = {newest.digest: newest.size_bytes, **{file.digest: file.size_bytes for file in newest.header.files}}
+        if chunk.offset + len(chunk.data) < sizes[chunk.part]:
+            return
+        key = (life.name, life.hard_state.incarnation, receiver, chunk.part)
         self._given[key] += 1
         if self._given[key] > GIVEN_MAX:
             raise self._trace.violated(
                 "a damaged snapshot is made anew",
-                f"{life.name} gives {receiver} the snapshot {chunk.digest.hex()} for the {self._given[key]}th time",
+                f"{life.name} gives {receiver} file {chunk.part.hex()} of a snapshot for the {self._given[key]}th time",
             )

@@ -202,7 +202,7 @@ class SimDisk:
         self.delays = delays or SimDelays()
         self.elapsed_s = 0.0
         # How many writes go right before one does not, and where that one lands.
-        self._misdirection: tuple[int, Landing] | None = None
+        self._misdirection: tuple[int, Landing, Callable[[str, int], bool]] | None = None
         self.operations = 0
         self.crashes = 0
         self._on_delay, self._on_interruption = on_delay, on_interruption
@@ -328,20 +328,28 @@ class SimDisk:
         """Make the sectors of these bytes unreadable, until they are written again."""
         self._names[name].bad_sectors.update(_sectors(offset, offset + size))
 
-    def misdirect(self, after: int, landing: "Landing | None") -> None:
+    def misdirect(
+        self,
+        after: int,
+        landing: "Landing | None",
+        is_wanted: Callable[[str, int], bool] = lambda name, offset: True,
+    ) -> None:
         """Have one write, after so many others, land elsewhere, silently: its own place keeps what was there.
 
         landing: told file and offset where it was to go, says where it goes, None for nowhere; itself None: no write.
+        is_wanted: asked of each write with no others left before it, by its file and offset, whether it may be this.
         """
-        self._misdirection = None if landing is None else (after, landing)
+        self._misdirection = None if landing is None else (after, landing, is_wanted)
 
     def is_misdirected(self, name: str, data: bytes, offset: int) -> bool:
         """Whether this write is the one that goes astray; then it has."""
         if self._misdirection is None:
             return False
-        left, landing = self._misdirection
+        left, landing, is_wanted = self._misdirection
         if left > 0:
-            self._misdirection = (left - 1, landing)
+            self._misdirection = (left - 1, landing, is_wanted)
+            return False
+        if not is_wanted(name, offset):
             return False
         self._misdirection = None
         place = landing(name, offset)

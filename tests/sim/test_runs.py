@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from raftpay.sim.faults import AT_THE_END_S, KINDS, Fault, plan
+from raftpay.sim.faults import AT_THE_END_S, KINDS, SWARM_KINDS_MAX, Fault, plan
 from raftpay.sim.run import FAULTS_MAX_S, FAULTS_MIN_S, Plan, simulate
 
 FIRST_SEED = 20_000
@@ -71,6 +71,14 @@ def test_most_runs_have_lulls_in_which_no_fault_lasts() -> None:
         return any(fault.at_s - end > 0.4 for fault, end in zip(faults[1:], ends, strict=True))
 
     assert 80 < sum(map(has_lull, runs)) < 100
+
+
+def test_in_many_runs_a_few_kinds_strike_often() -> None:
+    runs = [plan(random.Random(seed), tuple(KINDS), first_s=0.2, last_s=14.0) for seed in range(100)]
+
+    swarms = [run for run in runs if len(run) > 10 and len({fault.kind for fault in run}) <= SWARM_KINDS_MAX]
+
+    assert 25 < len(swarms) < 55
 
 
 def test_a_run_leaves_the_collector_and_the_log_lines_as_they_were() -> None:

@@ -266,6 +266,18 @@ def test_flipped_bits_and_writes_gone_astray_are_there_on_demand() -> None:
     assert file.pread(100, 0).rstrip(b"\0") == bytes(50) + b"\x08" + bytes(9) + b"z" + bytes(9) + b"xy"
 
 
+def test_the_write_that_goes_astray_may_be_chosen() -> None:
+    disk = SimDisk()
+    file = disk.create("a")
+    file.preallocate(100)
+    disk.misdirect(1, lambda name, offset: (name, offset + 10), lambda name, offset: offset == 60)
+
+    for offset in (60, 40, 60, 60):
+        file.pwrite(b"%d" % offset, offset)
+
+    assert file.pread(100, 0).rstrip(b"\0") == bytes(40) + b"40" + bytes(18) + b"60" + bytes(8) + b"60"
+
+
 def test_what_the_real_disk_cannot_read_is_named_as_such() -> None:
     """Linux gives EIO for memory of a process that is not mapped, as for a bad sector."""
     memory = RealDisk(Path("/proc/self")).open("mem")
