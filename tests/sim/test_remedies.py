@@ -44,6 +44,16 @@ def test_without_a_remedy_a_run_soon_fails(name: str, expected: str) -> None:
     assert found.violation == expected, found
 
 
+@pytest.mark.parametrize("name", ["reply-terms", "saved-then-believed", "compact-behind-synced", "announce-cut"])
+def test_without_a_remedy_a_run_with_the_faults_that_it_names_soon_fails(name: str) -> None:
+    removal = next(removal for removal in REMOVALS if removal.name == name)
+
+    found = search(removal, nodes=removal.nodes, first=0, seeds=20)
+
+    assert removal.faults
+    assert found.violation, found
+
+
 def test_with_all_remedies_back_in_place_the_same_runs_pass() -> None:
     with taken_out(REMOVALS[0].edits):
         pass

@@ -48,17 +48,24 @@ def _run(wanted: list[Removal], arguments: argparse.Namespace) -> None:
     first, seeds = arguments.first_seed, arguments.seeds
     for nodes in sorted({arguments.nodes or removal.nodes for removal in wanted} if arguments.control else ()):
         found = control(nodes, first, arguments.control)
-        print(_row("", "", "nothing: the control", "", found), flush=True)
+        print(_row(None, found), flush=True)
     for removal in wanted:
         found = search(removal, nodes=arguments.nodes or removal.nodes, first=first, seeds=seeds)
-        print(_row(f"`{removal.name}`", removal.defects, removal.taken_out, removal.remark, found), flush=True)
+        print(_row(removal, found), flush=True)
 
 
-def _row(name: str, defects: str, taken_out: str, remark: str, found: Found) -> str:
+def _row(removal: Removal | None, found: Found) -> str:
+    """removal: None for the control."""
+    remark = "" if removal is None else removal.remark
     seeds, what = (str(found.seeds), found.describe()) if found.violation else (f"none in {found.seeds}", remark)
+    if removal is not None and removal.faults:
+        seeds += f" of `--faults {','.join(removal.faults)}`"
     if found.whole_fails:
         seeds += f" ({found.whole_fails} of them fail with all remedies too)"
-    return f"| {name} | {defects} | {taken_out} | {found.nodes} | {seeds} | {what} | {found.cpu_s:.0f} |"
+    cells = ["", "", "nothing: the control"]
+    if removal is not None:
+        cells = [f"`{removal.name}`", removal.defects, removal.taken_out]
+    return f"| {' | '.join(cells)} | {found.nodes} | {seeds} | {what} | {found.cpu_s:.0f} |"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ REMOVALS: Final = (
         "D1",
         "an fsync that began before a cut counts for what was appended after it",
         (Edit("job.index = min(job.index, self.last_index)", "pass"),),
+        faults=("exile", "slow"),
     ),
     Removal(
         "write-again",
@@ -75,6 +76,7 @@ REMOVALS: Final = (
         "D9",
         "the bytes of an entry are not checked when it is read back",
         (Edit("if crc32c(memoryview(data)[position + 4 : end], salt) != record_crc: return None", "pass"),),
+        faults=("rot",),
     ),
     Removal(
         "corruption-is-no-torn-tail",
@@ -88,6 +90,7 @@ REMOVALS: Final = (
         "D12",
         "a newest record that the disk wrote elsewhere passes for a torn tail",
         (Edit("and fault.is_torn and not self.astray", "and fault.is_torn"),),
+        faults=("misdirect",),
     ),
     Removal(
         "erase-at-cut",
@@ -107,12 +110,14 @@ REMOVALS: Final = (
         "a cut is not announced before it is made",
         (Edit("self._marks.store_durably( cut_segment=segment.number, cut_offset=start, "
               "synced_index=min(self.synced_index, index - 1) )", "pass"),),
+        faults=("torn", "exile"),
     ),
     Removal(
         "finish-cut",
         "D12",
         "a start does not finish the cut that a crash has interrupted",
         (Edit("scan.finish_truncation()", "pass"),),
+        faults=("torn", "exile"),
     ),
     Removal(
         "compaction-in-marks",
@@ -139,5 +144,6 @@ REMOVALS: Final = (
         "D5, D6",
         "a start does not finish the reset that a crash has interrupted",
         (Edit("scan.finish_reset()", "pass"),),
+        faults=("torn", "partition"),
     ),
 )  # fmt: skip

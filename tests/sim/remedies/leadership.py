@@ -26,6 +26,7 @@ REMOVALS: Final = (
               "self._SyncObj__raftCurrentTerm, self._SyncObj__votedForNodeId = term, voted_for",
               "self._SyncObj__raftCurrentTerm, self._SyncObj__votedForNodeId = term, voted_for\n"
               "        self.log.setCurrentTerm(term, voted_for)"),),
+        faults=("full",),
     ),
     Removal(
         "pre-vote",
@@ -71,6 +72,7 @@ REMOVALS: Final = (
         "proposals pass stock's queue",
         (Edit("self.log.add(entry, index, self.term)",
               "self._applyCommand(entry, None); self._checkCommandsToApply()"),),
+        faults=("stall",),
     ),
     Removal(
         "read-round",

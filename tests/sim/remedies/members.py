@@ -49,6 +49,7 @@ REMOVALS: Final = (
         (Edit("if self.membership.met(hello) and peer in self._progress:",
               "if self.membership.met(hello) and False:"),
          Edit("self.match_index = max(1, min(self.match_index, reply.match_index, reply.prev_index - 1))", "pass")),
+        faults=("exile", "wipe"),
     ),
     Removal(
         "found-with-empty-disks-only",

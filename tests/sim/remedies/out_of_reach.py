@@ -25,6 +25,14 @@ OUT_OF_REACH: Final = (
         (f"{RULES}::test_5_3_a_repeated_frame_does_not_cut_what_follows_it",),
     ),
     OutOfReach(
+        "S4",
+        "an installed snapshot leaves the log as it is where that agrees",
+        "a second line: a leader that offers one has no entries from before it to send. If another leader sends them "
+        "meanwhile, they are applied within a quarter of a heartbeat; the snapshot is then behind the state and is not "
+        "installed",
+        (f"{SNAPSHOT_RULES}::test_7_a_log_that_agrees_with_the_snapshot_is_kept",),
+    ),
+    OutOfReach(
         "S6",
         "the newest connection of a peer silences the older one",
         "the simulated network stands in the place of transport.py, and keeps its guarantee",

@@ -9,7 +9,8 @@ from tests.sim.remedies.edits import Edit
 class Removal:
     """name: as given to the command. defects: what comes back without it, by the ids of docs/engine.md, the section of
     the Raft paper ("5.4.2"), or the seed by which the simulator has found it. taken_out: what the engine does then.
-    nodes: the smallest cluster in which it can matter. remark: why it takes many seeds, "" if it does not.
+    nodes: the smallest cluster in which it can matter. remark: why it takes many seeds, "" if it does not. faults: the
+    kinds to run with, all of them if none is named.
     """
 
     name: str
@@ -18,6 +19,7 @@ class Removal:
     edits: tuple[Edit, ...]
     nodes: int = 3
     remark: str = ""
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ REMOVALS: Final = (
         "an acknowledgement that was given to another term counts in this one",
         (Edit("if self.role != LEADER or reply.term != self.term:", "if self.role != LEADER:"),),
         nodes=5,
+        faults=("exile",),
     ),
     Removal(
         "refusal-steps-back",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from raftpay.sim.run import Plan, simulate
+from raftpay.sim.run import Plan, check_kinds, simulate
 from tests.sim.remedies.edits import taken_out
 from tests.sim.remedies.removal import Removal
 
@@ -44,8 +44,9 @@ class Found:
 def search(removal: Removal, *, nodes: int, first: int, seeds: int, requests: int = 2000) -> Found:
     """Run seeds from the first on without the remedy. Raises RemedyMovedError where it is not there to be taken out."""
     began_s, whole_fails = time.process_time(), 0
+    kinds = check_kinds(removal.faults)
     for count, seed in enumerate(range(first, first + seeds), 1):
-        plan = Plan(seed, nodes=nodes, requests=requests)
+        plan = Plan(seed, nodes=nodes, requests=requests, kinds=kinds)
         with taken_out(removal.edits):
             violation, what = _run(plan)
         if violation and not _run(plan)[0]:

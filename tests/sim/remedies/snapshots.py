@@ -20,12 +20,6 @@ REMOVALS: Final = (
         (Edit("keeps_log=holds_entry(self.log.journal, info.index, info.term)", "keeps_log=True"),),
     ),
     Removal(
-        "agreeing-log-is-kept",
-        "S4",
-        "an installed snapshot replaces the log also where it agrees",
-        (Edit("keeps_log=holds_entry(self.log.journal, info.index, info.term)", "keeps_log=False"),),
-    ),
-    Removal(
         "install-before-acknowledging",
         "S5",
         "a snapshot is acknowledged before the log begins behind it and the state is restored",
@@ -56,12 +50,14 @@ REMOVALS: Final = (
         "D8",
         "a leader goes on giving a snapshot that is damaged on its disk",
         (Edit("self._doubt(info)", "pass"),),
+        faults=("rot", "wipe"),
     ),
     Removal(
         "doubt-sealed-files",
         "seed 7024",
         "a leader goes on giving a file of sealed history that is damaged on its disk",
         (Edit("self._doubt_file(info, file)", "pass"),),
+        faults=("stall", "slow", "rot", "clock", "upgrade"),
     ),
     Removal(
         "start-from-snapshot",
@@ -94,6 +90,7 @@ REMOVALS: Final = (
         "S22",
         "compaction takes segments whose successor is not on the disk yet",
         (Edit("min(index, self.synced_index - 1)", "index"),),
+        faults=("slow",),
     ),
     Removal(
         "snapshot-fsync",
