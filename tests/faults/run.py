@@ -27,7 +27,7 @@ from tests.payers import Payers, check_every_node, open_accounts
 ACKNOWLEDGED_PER_ROUND = 200
 LASTS_S = (0.2, 2.5)
 # A disk for each node that has to be full soon: small segments, so that the journal soon wants another one.
-DISK_MB = 256
+DISK_MB = 512
 DISK_SETTINGS = (
     "[journal]\nsegment_bytes = 1048576\nreserve_bytes = 1048576\n"
     # The journal of all rounds would fill it for good.
