@@ -75,11 +75,15 @@ class SealedFiles:
         return self._repairing(lambda: self._last_account_row(account, last, time))
 
     def _repairing(self, answer: Callable[[], Answer]) -> Answer:
-        try:
-            return answer()
-        except PageDamagedError as error:
-            self._archive.repair(error)
-            return answer()
+        repaired: set[str] = set()
+        while True:
+            try:
+                return answer()
+            except PageDamagedError as error:
+                if error.name in repaired:
+                    raise
+                repaired.add(error.name)
+                self._archive.repair(error)
 
     # ---- by id
 

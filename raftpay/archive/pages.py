@@ -56,10 +56,10 @@ def page_multiple(size: int) -> int:
 
 
 class PageDamagedError(CorruptionError):
-    """A page is not what was written. name: of the file, which can be made again from a segment."""
+    """A page is not what was written, or cannot be read. name: of the file, which can be made again from a segment."""
 
     def __init__(self, name: str, number: int) -> None:
-        super().__init__(f"{name}: the page at byte {number * PAGE_BYTES} is not what was written")
+        super().__init__(f"{name}: the page at byte {number * PAGE_BYTES} is not what was written, or cannot be read")
         self.name = name
 
 
@@ -97,7 +97,10 @@ class PagedFile:
         return self._pages(first, count)[start : start + size]
 
     def _pages(self, first: int, count: int) -> bytes:
-        data = self._file.pread(count * PAGE_BYTES, first * PAGE_BYTES)
+        try:
+            data = self._file.pread(count * PAGE_BYTES, first * PAGE_BYTES)
+        except CorruptionError as error:
+            raise PageDamagedError(self._file.name, first) from error
         view, parts = memoryview(data), []
         for place in range(count):
             page = view[place * PAGE_BYTES : (place + 1) * PAGE_BYTES]

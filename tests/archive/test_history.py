@@ -163,3 +163,16 @@ def test_a_damaged_lookup_file_is_made_again_from_its_segment(seed: int) -> None
     check_ids(pair)
     check_rows(pair)
     check_accounts(pair)
+
+
+def test_a_lookup_file_that_cannot_be_read_is_made_again_from_its_segment() -> None:
+    """Seed 536864343 of the simulator: a node stopped at the row that it could not read, at each start."""
+    pair = SideBySide(Random(4))
+    pair.seal(3, 200)
+    for name in pair.disk.list("index"):
+        if name.endswith(".lookup"):
+            pair.disk.fail_sectors(f"index/{name}", 4096, 4096)
+
+    check_ids(pair)
+    check_rows(pair)
+    check_accounts(pair)
