@@ -290,8 +290,8 @@ class SimDisk:
         return not unsynced or (stop is not None and all(offset >= stop for offset, _, _ in unsynced))
 
     def used_bytes(self, name: str) -> int:
-        """The size of a file without the zeros at its end."""
-        return len(self._names[name].data)
+        """The size of a file without the zeros at its end, and without what a write left astray behind it."""
+        return min(len(self._names[name].data), self._names[name].size)
 
     def crash(self) -> None:
         """Lose power, and come back: open files are dead, and only what may survive did."""
