@@ -120,6 +120,13 @@ REMOVALS: Final = (
         faults=("torn", "exile"),
     ),
     Removal(
+        "marks-again",
+        "seed 20000, seed 580",
+        "a start relies on marks that the killed process before it has not fsynced",
+        (Edit("marks.store_durably() scan.finish_reset()", "scan.finish_reset()"),),
+        faults=("torn", "exile"),
+    ),
+    Removal(
         "compaction-in-marks",
         "D5",
         "segments are removed before the marks durably say so",

@@ -34,6 +34,13 @@ REMOVALS: Final = (
         (Edit("self.configurations.truncate_from(index)", "pass"),),
     ),
     Removal(
+        "heard-until-committed",
+        "seed 900149",
+        "a node hangs up on a member as soon as its removal is in the log, committed or not",
+        (Edit("possible = self._log.configurations.since(commit_index)", "possible = [self.members]"),),
+        faults=("blackout", "exile", "kill", "membership", "partition"),
+    ),
+    Removal(
         "empty-disks-do-not-count",
         "rebuild",
         "the votes and acknowledgements of a replaced disk count as those of the one that is gone",

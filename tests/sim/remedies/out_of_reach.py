@@ -108,6 +108,13 @@ OUT_OF_REACH: Final = (
         ),
     ),
     OutOfReach(
+        "seed 2190",
+        "a follower takes over as soon as it is asked, or not at all",
+        "it takes a follower that is asked just as it loses its connections: one of the first 2,190 seeds of all "
+        "faults, none of 500 of exile, partition, stall and transfer",
+        (f"{RULES}::test_3_10_a_follower_that_cannot_take_over_at_once_does_not_do_it_later",),
+    ),
+    OutOfReach(
         "S17",
         "voters are counted, not votes",
         "no connection doubles a message, and a vote is sent once",
