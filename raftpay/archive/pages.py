@@ -1,8 +1,9 @@
 """Bytes in pages with a crc each, so that a few of them can be read from a large file and be believed.
 
-Each page of 4096 bytes ends with the crc32c of the rest, started from the page's number: a page that was damaged, or
-that lies in another's place, is found when it is read. Offsets are those of the bytes without the crcs. Knows nothing
-of what the bytes mean; lookup.py and runs.py read and write through it.
+Each page of 4096 bytes ends with the crc32c of the rest, started from the page's number and the crc of the first page,
+which says what the file is: a page that was damaged, or that lies in another's place, be it that of another file, is
+found when it is read. Offsets are those of the bytes without the crcs. Knows nothing of what the bytes mean; lookup.py
+and runs.py read and write through it.
 """
 
 import struct
@@ -34,20 +35,27 @@ class Paged:
         self._sections = sections
 
     def __iter__(self) -> Iterator[bytes]:
-        number = 0
+        number = first_crc = 0
         for section in self._sections:
             pages: list[bytes | memoryview] = []
             for start in range(0, len(section), CONTENT_BYTES):
                 content = section[start : start + CONTENT_BYTES]
                 if len(content) < CONTENT_BYTES:
                     content = bytes(content).ljust(CONTENT_BYTES, b"\0")
-                pages += (content, _CRC.pack(crc32c(content, number)))
+                crc = _crc_of(content, number, first_crc)
+                pages += (content, _CRC.pack(crc))
+                first_crc = first_crc if number else crc
                 number += 1
                 if len(pages) == 2 * _PART_PAGES:
                     yield b"".join(pages)
                     pages = []
             if pages:
                 yield b"".join(pages)
+
+
+def _crc_of(content: bytes | memoryview, number: int, first_crc: int) -> int:
+    """first_crc: of the first page, whose own is started from 0."""
+    return crc32c(content, (first_crc + number) & 0xFFFFFFFF if number else 0)
 
 
 def page_multiple(size: int) -> int:
@@ -81,6 +89,8 @@ class PagedFile:
     def __init__(self, file: DiskFile) -> None:
         self._file = file
         self._kept: dict[int, bytes] = {}
+        # The crc of the first page, once it has been read.
+        self._first_crc: int | None = None
 
     def read(self, size: int, offset: int) -> bytes:
         if not size:
@@ -97,6 +107,8 @@ class PagedFile:
         return self._pages(first, count)[start : start + size]
 
     def _pages(self, first: int, count: int) -> bytes:
+        if self._first_crc is None and first > 0:
+            self._pages(0, 1)
         try:
             data = self._file.pread(count * PAGE_BYTES, first * PAGE_BYTES)
         except CorruptionError as error:
@@ -105,12 +117,14 @@ class PagedFile:
         for place in range(count):
             page = view[place * PAGE_BYTES : (place + 1) * PAGE_BYTES]
             number = first + place
-            if (
-                len(page) < PAGE_BYTES
-                or crc32c(page[:CONTENT_BYTES], number) != _CRC.unpack_from(page, CONTENT_BYTES)[0]
-            ):
+            if len(page) < PAGE_BYTES:
                 raise PageDamagedError(self._file.name, number)
-            parts.append(page[:CONTENT_BYTES])
+            content, crc = page[:CONTENT_BYTES], _CRC.unpack_from(page, CONTENT_BYTES)[0]
+            if _crc_of(content, number, self._first_crc or 0) != crc:
+                raise PageDamagedError(self._file.name, number)
+            if number == 0:
+                self._first_crc = crc
+            parts.append(content)
         return parts[0].tobytes() if count == 1 else b"".join(parts)
 
     def close(self) -> None:

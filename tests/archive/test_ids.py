@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftpay.archive.ids import IdIndex, Key, Run, merged, run_of
-from raftpay.archive.pages import PAGE_BYTES, Paged, PageDamagedError, PagedFile
+from raftpay.archive.pages import CONTENT_BYTES, PAGE_BYTES, Paged, PageDamagedError, PagedFile
 from raftpay.archive.runs import covering, encode_run, read_run, run_name
 from raftpay.errors import CorruptionError
 from raftpay.storage.sim_disk import SimDisk
@@ -200,3 +200,15 @@ def test_pages_that_changed_places_are_not_believed() -> None:
 
     with pytest.raises(PageDamagedError, match="a/b: the page at byte 0 is not what was written"):
         PagedFile(disk.open("a/b")).read(10, 0)
+
+
+def test_a_page_of_another_file_in_the_same_place_is_not_believed() -> None:
+    """Seed 2101571 of the simulator: a disk wrote a page of one run into the file of another, where it was believed."""
+    ours, others = (b"".join(Paged(head, bytes(2 * PAGE_BYTES))) for head in (b"ours", b"others"))
+    disk = SimDisk()
+    disk.create("a/b").pwrite(ours[:PAGE_BYTES] + others[PAGE_BYTES : 2 * PAGE_BYTES] + ours[2 * PAGE_BYTES :], 0)
+    file = PagedFile(disk.open("a/b"))
+
+    assert file.read(4, 0) == b"ours"
+    with pytest.raises(PageDamagedError, match=f"a/b: the page at byte {PAGE_BYTES} is not what was written"):
+        file.read(PAGE_BYTES, CONTENT_BYTES)
