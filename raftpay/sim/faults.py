@@ -510,6 +510,7 @@ class Faults:
 
         def landed() -> None:
             member.is_astray = member.is_damaged = True
+            member.astray_start = member.starts
 
         def end() -> None:
             member.disk.misdirect(0, None)

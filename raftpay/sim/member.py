@@ -303,6 +303,7 @@ class Member:
 
     is_damaged: something on its disk is not what it should be. is_threatened: it may become so at any moment.
     is_astray: a write of this life, or of the one before if none is under way, went elsewhere than it should.
+    astray_start: the number of the start in whose life one last did.
     sync_s: from and to how long its fsyncs take. wall_offset_ns: how far its wall clock is off.
     damage_stops: how often it has stopped for damage of this disk. is_corrupt: it refuses to start for that, or has
     stopped too often; it stays down until it gets another disk. is_spare: it is no member, and does not run.
@@ -320,6 +321,7 @@ class Member:
         self.is_damaged = False
         self.is_threatened = False
         self.is_astray = False
+        self.astray_start = 0
         self.is_corrupt = False
         self.damage_stops = 0
         self.is_spare = is_spare
@@ -351,6 +353,7 @@ class Member:
     def _open(self, life: Life) -> None:
         try:
             self._open_disk(life)
+            self._join(life)
         except CorruptionError as error:
             if not self.is_damaged:
                 raise self.world.invariants.trace.violated(
@@ -359,11 +362,8 @@ class Member:
             self.is_corrupt = True
             self.world.invariants.counts.refusals += 1
             self.end(why=f"refuses to start: {error}")
-            return
         except StorageError as error:  # no room to begin with; tried again later
             self.end(why=str(error))
-            return
-        self._join(life)
 
     def begins(self, act: str) -> None:
         """The node begins something that a fault may wait for."""
@@ -385,7 +385,7 @@ class Member:
         life.ledger = Ledger(SealedFiles(life.archive), sizes=settings.window)
         life.machine = _WatchedMachine(life.ledger, life.archive, life, invariants)
         restore(life.journal, life.snapshots, life.machine)
-        invariants.starting(life, is_damaged=self.is_damaged)
+        invariants.starting(life, is_damaged=self.is_damaged, is_read=self.astray_start < self.starts)
         life.journal.on_act, life.journal.is_damaged = self.begins, lambda: self.is_damaged
         self.is_astray = False
 
