@@ -554,6 +554,8 @@ class Faults:
         member.wipe()
         if fault.at_s == AT_THE_END_S and leader is not None and leader is not member and rng.random() < 0.3:
             # No more snapshots are made by themselves, and the leader, which has it all in memory, lives on.
+            leader.disk.interrupt(0, None)
+            leader.ambushes.clear()
             disk_faults.flip_bit_of_snapshot(leader, rng)
         return ending
 
