@@ -29,6 +29,8 @@ ACCOUNTS = 100_000
 MILLION = 1_000_000
 IN_FLIGHT = 2
 RETURN_TIMEOUT_S = 600.0
+# So many transfers are a little less log than makes a snapshot due.
+BEHIND_SNAPSHOT = 250_000
 QUIET_S = 10.0
 # Single transfers of a few clients: what a shop sends while a node is rebuilt.
 QUIET_TASKS = 8
@@ -85,13 +87,13 @@ class Paid:
         return made
 
 
-async def pay_million(addresses: list[str], paid: Paid) -> float:
-    """Pay a million more, and return the transfers per second."""
+async def pay_more(addresses: list[str], paid: Paid, count: int) -> float:
+    """Pay so much more, and return the transfers per second."""
     began, started = paid.count, time.perf_counter()
     async with AsyncClient(addresses, deadline_s=60) as client:
 
         async def pay() -> None:
-            while paid.count - began < MILLION and paid.count < paid.total:
+            while paid.count - began < count:
                 outcomes = await client.create_transfers(paid.take())
                 assert outcomes.are_ok, "a transfer was refused"
 
@@ -143,16 +145,20 @@ def applied_index(cluster: LocalCluster) -> int:
     return cluster.wait_answer(cluster.wait_leader()).applied_index
 
 
-def measure_restarts(cluster: LocalCluster, figures: dict[str, object]) -> None:
-    name, index = follower_of(cluster), applied_index(cluster)
-    cluster.stop_node(name)
-    with timed("restart to voting after a clean stop", figures):
-        cluster.start_node(name)
+def measure_restarts(cluster: LocalCluster, paid: Paid, figures: dict[str, object]) -> None:
+    """The killed node has much to apply again: it is killed when nearly all is written that makes a snapshot due."""
+    name = follower_of(cluster)
+    cluster.stop_node(name)  # it takes a snapshot
+    cluster.start_node(name)
+    wait_back(cluster, name, applied_index(cluster))
+    run(pay_more(cluster.addresses, paid, BEHIND_SNAPSHOT))
+    index = applied_index(cluster)
+    for how, end in (("SIGKILL", cluster.kill), ("a clean stop", cluster.stop_node)):
         wait_back(cluster, name, index)
-    cluster.kill(name)
-    with timed("restart to voting after SIGKILL", figures):
-        cluster.start_node(name)
-        wait_back(cluster, name, index)
+        end(name)
+        with timed(f"restart to voting after {how}", figures):
+            cluster.start_node(name)
+            wait_back(cluster, name, index)
 
 
 async def pay_singly(addresses: list[str], until: asyncio.Event | None) -> Measure:
@@ -202,14 +208,14 @@ def main() -> int:
         run(open_accounts(cluster.addresses, ACCOUNTS))
         paid, rows = Paid(arguments.transfers), []
         while paid.count < paid.total:
-            rate = run(pay_million(cluster.addresses, paid))
+            rate = run(pay_more(cluster.addresses, paid, min(MILLION, paid.total - paid.count)))
             row = {"transfers": paid.count, "rate": round(rate), "memory_mb": memory_mb(cluster, "VmRSS")}
             row["most_memory_mb"] = memory_mb(cluster, "VmHWM")
             rows.append(row | {"disk_mb": disk_mb(cluster)})
             print(rows[-1], flush=True)
         figures["millions"] = rows
         run(send_again(cluster.addresses, paid))
-        measure_restarts(cluster, figures)
+        measure_restarts(cluster, paid, figures)
         run(measure_rebuild(cluster, figures))
         check_books(dict(zip(cluster.names, cluster.addresses, strict=True)), deadline_s=120)
         print("books balanced, digests equal", flush=True)
