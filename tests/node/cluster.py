@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
@@ -24,17 +23,6 @@ def run_scenario(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
             await scenario()
 
     asyncio.run(with_deadline())
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 async def until(condition: Callable[[], object]) -> None:

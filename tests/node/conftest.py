@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from raftpay.config import ClusterConfig, parse
-from tests.node.cluster import Cluster, cluster_text, free_ports
+from raftpay.ops.ports import free_ports
+from tests.node.cluster import Cluster, cluster_text
 
 
 @pytest.fixture

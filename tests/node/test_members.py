@@ -11,7 +11,8 @@ from raftpay.client import AsyncClient, Rejected
 from raftpay.config import ClusterConfig, NodeConfig
 from raftpay.ledger import Account, Transfer
 from raftpay.node import Node
-from tests.node.cluster import Cluster, free_ports, run_scenario, until
+from raftpay.ops.ports import free_ports
+from tests.node.cluster import Cluster, run_scenario, until
 
 RunCluster = Callable[..., AbstractAsyncContextManager[Cluster]]
 

@@ -16,8 +16,9 @@ import pytest
 from raftpay.config import ClusterConfig, load
 from raftpay.errors import ConfigError, FormatVersionError, RaftError, StorageError
 from raftpay.ledger import CreateTransferResult, Transfer
+from raftpay.ops.ports import free_ports
 from raftpay.ops.probe import probe
-from tests.node.cluster import Cluster, cluster_text, free_ports, run_scenario, until
+from tests.node.cluster import Cluster, cluster_text, run_scenario, until
 
 RunCluster = Callable[..., AbstractAsyncContextManager[Cluster]]
 MakeConfig = Callable[..., ClusterConfig]

@@ -6,9 +6,10 @@ import pytest
 
 from raftpay.config import load
 from raftpay.errors import DataDirectoryError, LocalClusterError
+from raftpay.ops.ports import free_ports
 from raftpay.ops.rebuild import put_aside
 from raftpay.storage.directory import DataDirectory
-from tests.node.cluster import cluster_text, free_ports
+from tests.node.cluster import cluster_text
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from raftpay.errors import ConfigError
+from raftpay.ops.ports import free_ports
 from raftpay.raft.messages import PROTOCOL_VERSION, Hello, HelloReply, Message, TimeoutNow, Vote, decode, encode
 from raftpay.raft.options import RaftOptions
 from raftpay.raft.transport import PeerEvents, PeerTransport
@@ -17,11 +18,7 @@ DEADLINE_S = 10
 
 
 def free_addresses(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return addresses
+    return [f"127.0.0.1:{port}" for port in free_ports(count)]
 
 
 def hello_from(
