@@ -222,10 +222,7 @@ def test_a_node_that_dies_by_itself_is_reported_with_its_log_and_what_to_do() ->
 
 def test_a_port_in_use_ends_up_with_the_nodes_own_words() -> None:
     address = prepare().address("n3")
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", int(address.rpartition(":")[2])))
-        other.listen()
-
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         refused = raftpay("up")
 
     assert refused.returncode == ExitCode.NODE_FAILED
@@ -270,10 +267,7 @@ def test_a_detached_cluster_is_stopped_by_down(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_detached_start_that_fails_says_why() -> None:
     address = prepare().address("n1")
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", int(address.rpartition(":")[2])))
-        other.listen()
-
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         refused = raftpay("up", "--detach")
         left_over = raftpay("down")
 

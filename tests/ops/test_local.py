@@ -228,12 +228,9 @@ def test_a_port_in_use_is_said_by_the_node_that_wanted_it(tmp_path: Path) -> Non
     cluster = LocalCluster(tmp_path, settings=QUICK)
     cluster.open()
     address = cluster.address("n2")
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", int(address.rpartition(":")[2])))
-        other.listen()
-
-        with cluster, pytest.raises(LocalClusterError) as refused:
-            cluster.wait_ready(timeout_s=READY_S)
+    other = socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))
+    with other, cluster, pytest.raises(LocalClusterError) as refused:
+        cluster.wait_ready(timeout_s=READY_S)
 
     assert "n2 died by itself (exit code 2)" in str(refused.value)
     assert address in str(refused.value)

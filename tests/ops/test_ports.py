@@ -15,9 +15,7 @@ def test_free_ports_are_different_and_can_be_listened_on() -> None:
 
     assert len(set(ports)) == 10
     for port in ports:
-        with socket.socket() as server:
-            server.bind(("127.0.0.1", port))
-            server.listen()
+        socket.create_server(("127.0.0.1", port)).close()
 
 
 def test_free_ports_are_none_that_an_outgoing_connection_could_sit_on() -> None:
@@ -49,12 +47,11 @@ def test_fixed_ports_lie_behind_the_base_port() -> None:
 
 def test_a_fixed_port_in_use_is_named() -> None:
     base = free_base()
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", base + 102))
-        server.listen()
-
-        with pytest.raises(ConfigError, match=f"port {base + 102} on 127.0.0.1 is in use"):
-            fixed_ports(base, 3)
+    with (
+        socket.create_server(("127.0.0.1", base + 102)),
+        pytest.raises(ConfigError, match=f"port {base + 102} on 127.0.0.1 is in use"),
+    ):
+        fixed_ports(base, 3)
 
 
 @pytest.mark.parametrize("base", [0, -1, 65_433, 70_000])
