@@ -191,6 +191,30 @@ def test_where_nobody_listens_nothing_may_have_happened(tmp_path: Path) -> None:
     assert (stopped.ending, stopped.may_have_happened, stopped.created) == ("no_majority", False, 0)
 
 
+def test_ctrl_c_while_the_event_loop_is_made_takes_effect_behind_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[asyncio.AbstractEventLoop] = []
+    get_loop = asyncio.Runner.get_loop
+
+    def interrupted(runner: asyncio.Runner) -> asyncio.AbstractEventLoop:
+        signal.raise_signal(signal.SIGINT)
+        made.append(get_loop(runner))
+        return made[-1]
+
+    monkeypatch.setattr(asyncio.Runner, "get_loop", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pay_file(PayOptions(payments(tmp_path), ["127.0.0.1:1"]))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert len(made) == 1
+    made[0].close()
+
+
 def test_a_node_that_comes_back_within_patience_is_waited_for(tmp_path: Path) -> None:
     with opened(ScriptedNode(lambda number: Fate.UNAVAILABLE)) as node:
         paying = Paying(

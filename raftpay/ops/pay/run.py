@@ -6,13 +6,17 @@ run safe is the ids and nothing else: a line that is in the ledger answers `exis
 
 import asyncio
 import os
+import signal
 import stat
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO, Final
 
 from raftpay.errors import ConfigError
@@ -177,7 +181,33 @@ def pay_file(
     async def pay() -> Summary:
         return await PayRun(options, on_acknowledged=on_acknowledged, on_notice=on_notice).pay()
 
-    return asyncio.run(pay())
+    with _interrupts_put_off():
+        # One that is interrupted while it is being made says so with a traceback when it is thrown away.
+        runner = asyncio.Runner()
+        runner.get_loop()
+    with runner:
+        return runner.run(pay())
+
+
+@contextmanager
+def _interrupts_put_off() -> Iterator[None]:
+    """A Ctrl-C within the body takes effect behind it. Only the main thread gets any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, came = signal.getsignal(signal.SIGINT), False
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 class PayRun:
