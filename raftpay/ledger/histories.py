@@ -88,15 +88,7 @@ class Histories:
                 posted = amount
             debits_posted[debit] += posted
             credits_posted[credit] += posted
-            # What `add` does, without the call.
-            rows = self.rows[debit]
-            rows.append(row)
-            if not len(rows) & CHECKPOINT_MASK:
-                self.checkpoint(debit)
-            rows = self.rows[credit]
-            rows.append(row)
-            if not len(rows) & CHECKPOINT_MASK:
-                self.checkpoint(credit)
+            self.add(row, debit=debit, credit=credit)
 
     # The base moves.
 
