@@ -1,7 +1,5 @@
 """What the simulator found in the engine, each as a short scenario. docs/reliability.md lists them."""
 
-from contextlib import suppress
-
 import pytest
 
 from raftpay.storage.hard_state import HardStateFile as HardState
@@ -57,26 +55,35 @@ def test_a_term_that_cannot_be_saved_is_not_entered() -> None:
         assert HardState.open(member.disk, cluster_id="lab").term == term
 
 
+def killed_within(act: str, moment: int, seed: int) -> tuple[SimDisk, bool]:
+    """The disk of a process that ended at that change of the act, and whether the act has so many."""
+    disk = SimDisk(seed)
+    journal = Journal.open(disk, TINY)
+    for index in range(1, 81):
+        journal.append(index, 1, bytes([index]) * 100)
+        journal.sync()
+    disk.interrupt(moment, PowerLossError())
+    try:
+        if act == "compact":
+            journal.compact_to(60)
+        elif act == "cut":
+            journal.truncate_from(20)
+        else:
+            journal.reset(100, 2)
+    except PowerLossError:
+        return disk, True
+    disk.interrupt(0, None)
+    return disk, False
+
+
 @pytest.mark.parametrize("act", ["compact", "cut", "reset"])
 @pytest.mark.parametrize("moment", range(14))
 def test_what_a_killed_process_wrote_into_the_marks_outlives_a_power_loss(act: str, moment: int) -> None:
     """Seed 20000, torn alone: killed before the marks were synced, which the next life removed segments by; then the
     power went, and took the marks back."""
     for seed in range(12):
-        disk = SimDisk(seed)
-        journal = Journal.open(disk, TINY)
-        for index in range(1, 81):
-            journal.append(index, 1, bytes([index]) * 100)
-            journal.sync()
-        disk.interrupt(moment, PowerLossError())
-        try:
-            if act == "compact":
-                journal.compact_to(60)
-            elif act == "cut":
-                journal.truncate_from(20)
-            else:
-                journal.reset(100, 2)
-        except PowerLossError:
+        disk, is_killed = killed_within(act, moment, seed)
+        if is_killed:
             last_index = Journal.open(disk, TINY).last_index
             disk.crash()
 
@@ -89,20 +96,7 @@ def test_what_is_synced_after_a_killed_act_outlives_a_power_loss(act: str, momen
     """Seed 580: killed when it had written, and not synced, that a cut was finished; the next life appended and synced
     behind the cut; then the power went, took the marks back, and the cut was made once more."""
     for seed in range(12):
-        disk = SimDisk(seed)
-        journal = Journal.open(disk, TINY)
-        for index in range(1, 81):
-            journal.append(index, 1, bytes([index]) * 100)
-            journal.sync()
-        disk.interrupt(moment, PowerLossError())
-        with suppress(PowerLossError):
-            if act == "compact":
-                journal.compact_to(60)
-            elif act == "cut":
-                journal.truncate_from(20)
-            else:
-                journal.reset(100, 2)
-        disk.interrupt(0, None)
+        disk, _ = killed_within(act, moment, seed)
         journal = Journal.open(disk, TINY)
         journal.append(journal.last_index + 1, 2, b"synced")
         journal.sync()
