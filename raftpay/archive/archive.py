@@ -178,13 +178,13 @@ class Archive:
 
     def _merge_runs(self) -> Steps:
         """Few runs are asked faster than many. Whatever happens on the way, the ones that are there cover all ids."""
-        while pair := self.index.to_merge():
-            run = merged(*pair)
+        while group := self.index.to_merge():
+            run = merged(group)
             yield
             digest = self.sealed.headers[run.segments[1]].cut.digest
             yield from publish(self.disk, runs.run_name(run), runs.encode_run(run, self.index.key, digest))
             self.index.add(run)
-            for old in pair:
+            for old in group:
                 self.disk.remove(runs.run_name(old))
             yield
 

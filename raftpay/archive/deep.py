@@ -196,7 +196,7 @@ def _id_problems(history: _History, segment: Segment) -> Iterator[str]:
     for known in history.index.runs:
         twice += sum(1 for _ in known.ordinals(run.fingerprints))
     history.index.add(run)
-    while pair := history.index.to_merge():
-        history.index.add(merged(*pair))
+    while group := history.index.to_merge():
+        history.index.add(merged(group))
     if twice:
         yield f"{twice} ids were there before"

@@ -2,12 +2,13 @@
 
 An id stands as a fingerprint of 64 bits under a key that only this node knows, so that nobody can choose ids that
 collide; what is found is compared with the id itself in the segment's file by whoever asks. A *run* holds the
-fingerprints of consecutive segments, sorted; each new segment makes one, and runs of like size are merged. runs.py
+fingerprints of consecutive segments, sorted; each new segment makes one, and some of like size are merged. runs.py
 keeps them on the disk. One thread adds, any may ask.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -26,6 +27,7 @@ _FILTER_WORDS_MIN_LOG2: Final = 10
 # Texts are packed so many at a time: it holds the interpreter.
 _PIECE_IDS: Final = 8192
 _MERGED_IDS: Final = 1 << 18
+_MERGED_RATIO: Final = 3
 _HALF: Final = np.uint64(32)
 _PLACE: Final = np.uint64(63)
 _SHIFTS: Final = (np.uint64(6), np.uint64(12), np.uint64(18))
@@ -128,29 +130,30 @@ def run_of(key: Key, ids: Sequence[str], segment: int, base: int) -> Run:
     return Run((segment, segment), base, fingerprints[offsets], offsets)
 
 
-def merged(older: Run, newer: Run) -> Run:
-    """One run of both. They are of consecutive segments. Made piece by piece: of the whole, what numpy needs beside
-    would be as much memory again.
+def merged(runs: Sequence[Run]) -> Run:
+    """One run of several of consecutive segments, oldest first. Made piece by piece: of the whole, what numpy needs
+    beside would be as much memory again.
     """
-    assert older.segments[1] + 1 == newer.segments[0]
-    size = len(older) + len(newer)
+    for older, newer in pairwise(runs):
+        assert older.segments[1] + 1 == newer.segments[0]
+    size, base = sum(map(len, runs)), runs[0].base
     fingerprints, offsets = np.empty(size, np.uint64), np.empty(size, np.uint32)
-    later = np.uint32(newer.base - older.base)
-    # Where in the newer run each piece of the older one begins.
-    begins = list(range(0, len(older), _MERGED_IDS)) or [0]
-    newer_begins = [0, *np.searchsorted(newer.fingerprints, older.fingerprints[begins[1:]]).tolist()]
-    ends, newer_ends = [*begins[1:], len(older)], [*newer_begins[1:], len(newer)]
-    for begin, end, newer_begin, newer_end in zip(begins, ends, newer_begins, newer_ends, strict=True):
-        old, new = older.fingerprints[begin:end], newer.fingerprints[newer_begin:newer_end]
-        places = np.searchsorted(old, new)
-        places += np.arange(len(new))
-        is_old = np.ones(len(old) + len(new), np.bool_)
-        is_old[places] = False
-        piece = slice(begin + newer_begin, end + newer_end)
-        fingerprints[piece][places], fingerprints[piece][is_old] = new, old
-        offsets[piece][places] = newer.offsets[newer_begin:newer_end] + later
-        offsets[piece][is_old] = older.offsets[begin:end]
-    return Run((older.segments[0], newer.segments[1]), older.base, fingerprints, offsets)
+    # The pieces end at fingerprints of the longest run; the same one lies in one piece, whatever run has it.
+    longest = max(runs, key=len).fingerprints
+    step = max(1, _MERGED_IDS * len(longest) // max(1, size))
+    limits = longest[step::step]
+    ends = [[*np.searchsorted(run.fingerprints, limits).tolist(), len(run)] for run in runs]
+    begins, done = [0] * len(runs), 0
+    for piece_ends in zip(*ends, strict=True):
+        spans = [slice(begin, end) for begin, end in zip(begins, piece_ends, strict=True)]
+        found = np.concatenate([run.fingerprints[span] for run, span in zip(runs, spans, strict=True)])
+        # A stable sort makes use of what is in order already.
+        order = np.argsort(found, kind="stable")
+        later = [run.offsets[span] + np.uint32(run.base - base) for run, span in zip(runs, spans, strict=True)]
+        piece = slice(done, done + len(order))
+        fingerprints[piece], offsets[piece] = found[order], np.concatenate(later)[order]
+        begins, done = list(piece_ends), piece.stop
+    return Run((runs[0].segments[0], runs[-1].segments[1]), base, fingerprints, offsets)
 
 
 class _Filter:
@@ -233,12 +236,15 @@ class IdIndex:
         """Takes a run in; it follows on the last one, or stands for the last ones. What is asked meanwhile is answered
         from the runs before.
         """
-        kept = [known for known in self._held.runs if known.segments[1] < run.segments[0]]
+        held = self._held
+        kept = [known for known in held.runs if known.segments[1] < run.segments[0]]
         assert (kept[-1].segments[1] + 1 if kept else 0) == run.segments[0]
-        runs, made = (*kept, run), self._held.filter
+        runs, made = (*kept, run), held.filter
         count = sum(map(len, runs))
         if made.has_room(count):
-            made.add(run.fingerprints)
+            # The ids of those for which it stands are in the filter.
+            if len(kept) == len(held.runs):
+                made.add(run.fingerprints)
         else:
             made = _Filter(2 * count)
             for known in runs:
@@ -246,11 +252,18 @@ class IdIndex:
         self._held = _Held(runs, made)
 
     def to_merge(self) -> tuple[Run, ...]:
-        """The last runs, where they should become one: none is then smaller than twice the one behind it."""
-        runs = self._held.runs
-        if len(runs) < 2 or len(runs[-2]) >= 2 * len(runs[-1]):
-            return ()
-        return runs[-2:]
+        """The last runs, where they should become one; else none.
+
+        A run is merged with those behind it when they have become three times as many ids. So an id is written again
+        each time its run has grown fourfold, and there are at most some three runs of a size.
+        """
+        runs, behind = self._held.runs, 0
+        chosen: tuple[Run, ...] = ()
+        for place in range(len(runs) - 1, -1, -1):
+            if 0 < behind >= _MERGED_RATIO * len(runs[place]):
+                chosen = runs[place:]
+            behind += len(runs[place])
+        return chosen
 
     def may_contain(self, ids: Sequence[str]) -> list[str]:
         """Those that may be in it, one in a hundred of those that are not."""

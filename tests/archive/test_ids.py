@@ -49,8 +49,8 @@ def test_the_index_answers_as_a_dict_does(seed: int, sizes: list[int]) -> None:
         index.add(run_of(key, ids, segment, ordinal))
         twin |= {id_: ordinal + place for place, id_ in enumerate(ids) if id_}
         ordinal += size
-        while pair := index.to_merge():
-            index.add(merged(*pair))
+        while group := index.to_merge():
+            index.add(merged(group))
     asked = [*dice.sample(list(twin), min(len(twin), 40)), *(f"other{number}" for number in range(40))]
 
     for some in (asked, asked[:5], asked[-1:], []):
@@ -81,25 +81,26 @@ def test_all_ids_of_one_fingerprint_are_found() -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 3, 64, 1 << 18])
-@pytest.mark.parametrize(("older", "newer"), [(0, 5), (5, 0), (0, 0), (1, 1), (200, 40), (64, 64), (7, 300)])
-def test_merged_runs_have_the_ids_of_both_in_order(
-    monkeypatch: pytest.MonkeyPatch, piece: int, older: int, newer: int
+@pytest.mark.parametrize(
+    "sizes", [(0, 5), (5, 0), (0, 0), (1, 1), (200, 40), (64, 64), (7, 300), (20, 0, 20, 21), (90, 5, 5, 1, 1)]
+)
+def test_merged_runs_have_the_ids_of_all_in_order(
+    monkeypatch: pytest.MonkeyPatch, piece: int, sizes: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr("raftpay.archive.ids._MERGED_IDS", piece)
-    random = Random(older * 1000 + newer)
-    # Few different ones, so that some are in both.
-    made = [sorted(random.choices(range(1, 2 * (older + newer)), k=count)) for count in (older, newer)]
-    first, second = (
-        Run((number, number), base, np.array(fingerprints, np.uint64), np.arange(len(fingerprints), dtype=np.uint32))
-        for number, base, fingerprints in ((0, 0, made[0]), (1, older, made[1]))
-    )
+    random, runs, all_ids = Random(sum(sizes)), [], []
+    for number, count in enumerate(sizes):
+        # Few different ones, so that some are in several.
+        made = np.array(sorted(random.choices(range(1, 2 * sum(sizes)), k=count)), np.uint64)
+        runs.append(Run((number, number), len(all_ids), made, np.arange(count, dtype=np.uint32)))
+        all_ids += made.tolist()
 
-    run = merged(first, second)
+    run = merged(runs)
 
-    assert run.segments == (0, 1)
-    assert run.fingerprints.tolist() == sorted(made[0] + made[1])
-    expected = dict(enumerate(made[0] + made[1]))
-    assert {int(place): int(found) for place, found in zip(run.offsets, run.fingerprints, strict=True)} == expected
+    assert run.segments == (0, len(sizes) - 1)
+    assert run.fingerprints.tolist() == sorted(all_ids)
+    found = zip(run.offsets.tolist(), run.fingerprints.tolist(), strict=True)
+    assert dict(found) == dict(enumerate(all_ids))
 
 
 def test_ids_that_no_transfer_can_have_are_in_no_index() -> None:
@@ -111,15 +112,33 @@ def test_ids_that_no_transfer_can_have_are_in_no_index() -> None:
     assert index.may_contain(odd[:3]) == []
 
 
-def test_runs_are_few_and_the_index_small() -> None:
-    key, index = Key(8), IdIndex(Key(8))
+def test_runs_are_few_and_seldom_written_again_and_the_index_small() -> None:
+    key, index, written = Key(8), IdIndex(Key(8)), 0
     for segment in range(64):
         index.add(run_of(key, [f"{segment}-{number}" for number in range(1000)], segment, segment * 1000))
-        while pair := index.to_merge():
-            index.add(merged(*pair))
-        assert len(index.runs) <= 7
+        while group := index.to_merge():
+            index.add(merged(group))
+            written += len(index.runs[-1])
+        assert len(index.runs) <= 9
 
+    assert len(index.runs) == 1
+    assert written <= 3 * len(index)
     assert index.size_bytes <= 16 * len(index)
+
+
+def test_runs_of_any_sizes_become_few() -> None:
+    key, ordinal = Key(12), 0
+    runs = []
+    for segment, size in enumerate([64, 8, 8, 1, 0, 30, 4, *[1] * 60]):
+        runs.append(run_of(key, [f"{segment}-{number}" for number in range(size)], segment, ordinal))
+        ordinal += size
+    index = IdIndex(key, runs)
+
+    while group := index.to_merge():
+        index.add(merged(group))
+
+    assert len(index) == ordinal
+    assert len(index.runs) <= 4
 
 
 def saved(disk: SimDisk, run: Run, key: Key) -> str:
