@@ -2,8 +2,9 @@
 
 Only the numbers of the rows are kept, and the four balances after every CHECKPOINT_ROWS-th of them; balances in
 between are counted again from the checkpoint below. That is 10 bytes a transfer where the balances themselves
-would be 64. Rows that are not read here any more (below Transfers.base) are trimmed away by and by, for there may be a
-million histories to look through. books.py adds and takes back, window.py moves the base, recent.py reads.
+would be 64. Rows that are not read here any more (below Transfers.base) are trimmed away: of an account that moves,
+when it comes to a checkpoint; of those that rest by and by, for there may be a million to look through. books.py adds
+and takes back, window.py moves the base, recent.py reads.
 """
 
 from array import array
@@ -17,6 +18,8 @@ from raftpay.ledger.sealed import BalanceColumns, Balances
 from raftpay.ledger.transfers import EXPIRY, KINDS, Block, balance_change
 
 CHECKPOINT_ROWS: Final = 32
+# To look through all histories costs more than what a few segments leave in those of accounts that rest.
+_MOVES_PER_TRIM: Final = 8
 # A mask asks "is this a multiple?" at half the price of a division; the hot path asks twice a transfer.
 CHECKPOINT_MASK: Final = CHECKPOINT_ROWS - 1
 
@@ -29,11 +32,11 @@ class Histories:
     opening: the balances of the accounts before the first row that is not below the base. Accounts behind its end were
         opened later. It is replaced, never changed.
     _checkpoints[account]: its four balances after entry 32, 64, ... of rows[account], one after the other.
-    untrimmed: how many accounts have not been looked at since the base moved, _next_trimmed the first of them; behind
-        the last account follows the first.
+    untrimmed: how many accounts are still to be looked at, _next_trimmed the first of them; behind the last account
+        follows the first. _moves: how often the base has moved since they were all to be.
     """
 
-    __slots__ = ("_accounts", "_checkpoints", "_next_trimmed", "_transfers", "opening", "rows", "untrimmed")
+    __slots__ = ("_accounts", "_checkpoints", "_moves", "_next_trimmed", "_transfers", "opening", "rows", "untrimmed")
 
     def __init__(self, accounts: Accounts, transfers: Movements) -> None:
         self._accounts = accounts
@@ -42,6 +45,7 @@ class Histories:
         self.opening: BalanceColumns = (array("q"), array("q"), array("q"), array("q"))
         self._checkpoints: dict[int, array[int]] = {}
         self.untrimmed = 0
+        self._moves = 0
         self._next_trimmed = 0
 
     def open_account(self) -> None:
@@ -63,6 +67,12 @@ class Histories:
 
     def checkpoint(self, account: int) -> None:
         """Keeps the balances as they are now. Called when the number of rows has reached a multiple."""
+        dead = self.first_live(account)
+        if dead and len(self.rows[account]) == CHECKPOINT_ROWS:
+            # Without them it is no multiple, and there is no checkpoint yet whose place would change.
+            del self.rows[account][:dead]
+            return
+        self._trim_account(account, dead)
         balances = [column[account] for column in self._accounts.balance_columns()]
         self._checkpoints.setdefault(account, array("q")).extend(balances)
 
@@ -95,7 +105,9 @@ class Histories:
     def begin_with(self, opening: BalanceColumns) -> None:
         """Goes on from these balances: the base has been moved to where they were those of the accounts."""
         self.opening = opening
-        self.untrimmed = len(self.rows)
+        self._moves += 1
+        if self._moves == _MOVES_PER_TRIM:
+            self.untrimmed, self._moves = len(self.rows), 0
 
     def trim(self, count: int) -> None:
         """Trims the histories of so many more accounts. Between commands only."""
@@ -110,7 +122,9 @@ class Histories:
         self._next_trimmed = end
 
     def _trim_account(self, account: int, dead: int) -> None:
-        """Cuts off as many of the dead rows as the places of the checkpoints permit: all where none is alive."""
+        """Cuts off as many of the dead rows, the first ones, as the places of the checkpoints permit: all where none is
+        alive.
+        """
         rows = self.rows[account]
         cut = dead if dead == len(rows) else dead & ~CHECKPOINT_MASK
         if cut:

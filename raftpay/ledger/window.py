@@ -10,6 +10,7 @@ may stand still.
 """
 
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from itertools import chain, compress, pairwise
 from typing import Final
@@ -222,8 +223,7 @@ class Window:
         is_kept = self._open_rows(transfers.blocks[0])
         block = transfers.take_first_block()
         ids = block.ids if is_kept is None else compress(block.ids, is_kept.translate(_INVERTED))
-        for transfer_id in filter(None, ids):
-            del transfers.rows[transfer_id]
+        deque(map(transfers.rows.__delitem__, filter(None, ids)), maxlen=0)
         for transfer_id in block.failed:
             del self._books.failed_ids[transfer_id]
         if is_kept is not None:

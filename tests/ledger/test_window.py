@@ -316,8 +316,8 @@ def test_nothing_of_a_dropped_block_stays_in_memory_but_what_is_open() -> None:
     assert books.failed_ids == {}
     assert len(books.histories.rows[0]) <= window + CHECKPOINT_ROWS
     assert [len(rows) for rows in books.histories.rows[2:4]] == [0, 0]
-    assert len(books.histories._checkpoints[0]) <= 4 * (window // CHECKPOINT_ROWS + 1)
-    assert list(books.histories._checkpoints) == [0, 1]
+    assert len(books.histories._checkpoints.get(0, ())) <= 4 * (window // CHECKPOINT_ROWS + 1)
+    assert set(books.histories._checkpoints) <= {0, 1}
 
 
 def test_the_histories_of_all_accounts_are_trimmed_however_often_the_base_moves() -> None:
