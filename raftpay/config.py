@@ -94,7 +94,7 @@ class JournalConfig:
     """Sizes of the journal on disk and of its tail in memory."""
 
     segment_bytes: int = _setting(16 * MIB, 1 * MIB, 1024 * MIB)
-    cache_bytes: int = _setting(16 * MIB, 1 * MIB, 4096 * MIB)
+    cache_bytes: int = _setting(8 * MIB, 1 * MIB, 4096 * MIB)
     reserve_bytes: int = _setting(16 * MIB, 0, 4096 * MIB)
 
 

@@ -27,7 +27,7 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SIGNALLED: Final = 128
 # mallopt(3): pieces from this size on are had from the system by themselves, and the size does not grow by itself.
 _M_MMAP_THRESHOLD: Final = -3
-_LARGE_BYTES: Final = 1 << 20
+_LARGE_BYTES: Final = 256 << 10
 
 
 async def run_node(config: ClusterConfig, name: str) -> None:
@@ -93,7 +93,7 @@ async def _run(config: ClusterConfig, name: str) -> None:
 
 def _return_memory() -> None:
     """Have large pieces of memory given back to the system when they are freed: glibc would keep those of a sealed
-    segment, some 60 MB, for the next one.
+    segment, some 60 MB, for the next one, and put what stays between those of large entries of the log.
     """
     # Absent where the C library is another one; then nothing is lost but memory.
     with contextlib.suppress(OSError, AttributeError):

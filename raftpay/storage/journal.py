@@ -62,7 +62,7 @@ class JournalOptions:
 
     segment_bytes: int = 16 * MIB
     first_segment_bytes: int = 4 * MIB
-    cache_bytes: int = 16 * MIB
+    cache_bytes: int = 8 * MIB
     reserve_bytes: int = 16 * MIB
     payload_bytes_max: int = 16 * MIB
     cluster_id: str = ""
