@@ -170,16 +170,17 @@ class Machine:
         return StateImage(self._ledger.image(), [StateFile(file.name, file.size_bytes, file.sha256) for file in files])
 
     def take_in(self) -> Iterator[None]:
-        """Make use of files of the state that were fetched, before `restore`. May run beside the loop."""
+        """Make use of files of the state that were fetched, before `load`. May run beside the loop."""
         return iter(()) if self._sealed is None else self._sealed.take_in()
 
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        """Take the state that `image` has given as chunks, whatever the state was.
+    def load(self, chunks: Iterable[bytes]) -> Callable[[], object]:
+        """Make the state that `image` has given as chunks. Changes nothing; may run beside the loop.
 
-        Raises FormatVersionError or CorruptionError; the state then stays what it was.
+        What it returns, called on the loop, puts that state in the place of the present one, which it returns.
+        Raises FormatVersionError or CorruptionError.
         """
         try:
-            self._ledger.restore(chunks)
+            return self._ledger.load(chunks)
         except ImageVersionError as error:
             raise FormatVersionError(f"snapshot: {error}. Run the release that wrote it on this node") from error
         except (ValueError, RecursionError) as error:  # ValueError: msgspec's errors and UnicodeDecodeError

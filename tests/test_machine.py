@@ -230,7 +230,7 @@ def test_a_snapshot_carries_the_state_to_another_machine() -> None:
     machine = Machine(ledger)
     machine.apply(2, build_command(5, [check_create_accounts(packed([Account("a", "EUR"), Account("b", "EUR")]))]))
 
-    Machine(other).restore(machine.image().chunks())
+    Machine(other).load(machine.image().chunks())()
 
     assert other.state_digest() == ledger.state_digest()
 
@@ -243,10 +243,10 @@ def test_a_snapshot_that_is_damaged_or_of_another_release_is_refused_and_changes
     newer = whole[:5] + b"\x03" + whole[6:]
 
     with pytest.raises(CorruptionError, match="ends within a message"):
-        machine.restore([whole[:-1]])
+        machine.load([whole[:-1]])()
     with pytest.raises(CorruptionError, match="snapshot"):
-        machine.restore([whole[:4] + b"\xc1" * (len(whole) - 4)])
+        machine.load([whole[:4] + b"\xc1" * (len(whole) - 4)])()
     with pytest.raises(FormatVersionError, match="version 3, this release knows 2"):
-        machine.restore([newer])
+        machine.load([newer])()
 
     assert ledger.state_digest() == digest

@@ -11,6 +11,7 @@ Only ledger.py calls this. restoring.py is the way back.
 
 from array import array
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -38,28 +39,36 @@ from raftpay.ledger.remains import open_movements
 from raftpay.ledger.transfers import Block
 from raftpay.ledger.window import Window
 
+# The limits and the four balances.
+_COPIED: Final = 5
+
 
 class Buffers:
     """Room for the copies of one image at a time, kept from one to the next.
 
-    Most of the time that copying 8 MB takes goes into memory that the system hands out anew.
+    Most of the time that copying 8 MB takes goes into memory that the system hands out anew: so the room is had with
+    the accounts, a little with each command that opens some.
     """
 
     def __init__(self) -> None:
-        self._arrays: list[array[int]] = []
+        self._arrays = [array("q") for _ in range(_COPIED)]
         self._is_lent = False
+
+    def make_room(self, rows: int) -> None:
+        """Let there be room for columns of so many rows."""
+        lacking = rows - len(self._arrays[0])
+        if lacking > 0:
+            for buffer in self._arrays:
+                buffer.frombytes(bytes(lacking * buffer.itemsize))
 
     def lend(self, columns: Sequence["array[int]"]) -> list["array[int]"]:
         """Copies of the columns, which may be followed by anything. The caller's until `take_back`."""
         if self._is_lent:
             return [column[:] for column in columns]
         self._is_lent = True
-        if not self._arrays:
-            self._arrays = [array(column.typecode) for column in columns]
+        self.make_room(len(columns[0]))
         for buffer, column in zip(self._arrays, columns, strict=True):
-            length = min(len(buffer), len(column))
-            memoryview(buffer)[:length] = memoryview(column)[:length]
-            buffer.extend(column[length:])
+            memoryview(buffer)[: len(column)] = memoryview(column)
         return self._arrays
 
     def take_back(self, arrays: list["array[int]"]) -> None:

@@ -7,7 +7,7 @@ Old rows may leave the memory: `segments` gives what is complete, the archive se
 Nothing that the ledger answers depends on that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Final
@@ -51,13 +51,13 @@ class Ledger:
 
     def __init__(self, sealed: SealedHistory | None = None, *, sizes: WindowSizes = _SIZES) -> None:
         """sealed: where dropped rows are found; without it none can be dropped. sizes: the same on all nodes."""
-        self._buffers = Buffers()
         self._sealed: SealedHistory = NothingSealed() if sealed is None else sealed
         self._sizes = sizes
-        self._hold(Restored(Books(), FoldState(), cuts=[], time=0))
+        self._hold(Restored(Books(), FoldState(), cuts=[], time=0), Buffers())
 
-    def _hold(self, state: Restored) -> None:
+    def _hold(self, state: Restored, buffers: Buffers) -> None:
         self.time = state.time
+        self._buffers = buffers
         self._books = state.books
         self._accounts = AccountOpener(self._books)
         self._transfers = TransferCreator(self._books)
@@ -82,6 +82,7 @@ class Ledger:
         self.time = max(command.time, command.time + count - 1)
         self._books.pendings.tidy()
         self._digest.fold_accounts()
+        self._buffers.make_room(len(self._books.accounts))
         self._window.advance(self.time, entered=count)
         return answers
 
@@ -128,11 +129,14 @@ class Ledger:
         """The whole state as it is now, to be written out while the ledger goes on."""
         return LedgerImage(self._books, self._digest.state, self._window, self._buffers, time=self.time)
 
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        """Becomes the ledger that an image was taken of, in every answer and in the digest.
+    def load(self, chunks: Iterable[bytes]) -> Callable[[], object]:
+        """Makes a state of an image; changes nothing, and may run in another thread while the ledger goes on.
+
+        What it returns, called between two commands, makes the ledger the one that the image was taken of, in every
+        answer and in the digest; and gives back what it was, for to forget a million accounts takes long, too.
 
         Raises ImageVersionError, and ValueError for what is no image, or one that needs more sealed segments than there
-        are; the ledger then stays what it was.
+        are.
         """
         state = load(chunks, self._sizes)
         needed = state.cuts[0].number
@@ -141,7 +145,15 @@ class Ledger:
                 f"the image of the ledger needs the first {needed} segments of history, {self._sealed.segments} are "
                 "sealed here; fetch the others from a peer first"
             )
-        self._hold(state)
+        buffers = Buffers()
+        buffers.make_room(len(state.books.accounts))
+
+        def become() -> object:
+            was = (self._books, self._buffers, self._window.cuts)
+            self._hold(state, buffers)
+            return was
+
+        return become
 
     def segments(self) -> list[Segment]:
         """The segments of history that are complete and still in memory, the oldest first."""

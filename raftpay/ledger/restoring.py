@@ -212,7 +212,8 @@ class _Loading:
         self._books.transfers.base = head.cuts[0].row
         self._books.transfers.base_segment = head.cuts[0].number
         histories.begin_with(self._opening)
-        final = [column[:] for column in columns]
+        # As bytes they are compared at once, as numbers one by one.
+        final = [column.tobytes() for column in columns]
         for column, opening in zip(columns, self._opening, strict=True):
             column[:] = opening
             column.frombytes(bytes(8 * (head.accounts - len(opening))))
@@ -228,7 +229,7 @@ class _Loading:
                 cuts.append(Cut(at.number, at.block, at.row, at.failed, at.accounts, at.time, balances))
             if cuts:
                 histories.replay(block)
-        if final != list(columns):
+        if any(column.tobytes() != known for column, known in zip(columns, final, strict=True)):
             raise ValueError("the balances of the accounts do not follow from the transfers")
         return cuts
 

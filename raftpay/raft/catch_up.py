@@ -5,7 +5,7 @@ the journal begins anew behind it. So a journal that lacks the newest snapshot's
 one whose reset has not happened yet.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from raftpay.errors import CorruptionError
@@ -17,7 +17,7 @@ from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore
 class Restorable(Protocol):
     """The part of a state machine that takes a snapshot in."""
 
-    def restore(self, chunks: Iterable[bytes]) -> None: ...
+    def load(self, chunks: Iterable[bytes]) -> Callable[[], object]: ...
 
 
 def holds_entry(journal: Journal, index: int, term: int) -> bool:
@@ -51,4 +51,4 @@ def restore(journal: Journal, snapshots: SnapshotStore, machine: Restorable) -> 
     """Bring the machine to where the log goes on. Raises as `reconcile`, and what the machine does of its bytes."""
     info = reconcile(journal, snapshots)
     if info is not None:
-        machine.restore(snapshots.chunks(info))
+        machine.load(snapshots.chunks(info))()

@@ -446,8 +446,10 @@ class Engine(Elections):
         elif self.role == FOLLOWER and self.leader == peer:
             self.snapshots.told(peer, message, self.applied_index, now(), self._send)
 
-    def install(self, info: SnapshotInfo) -> bool:
+    def install(self, info: SnapshotInfo, become: Callable[[], None]) -> bool:
         """Take a verified snapshot for the state, unless that is past it already (S4). Returns whether it is, now.
+
+        become: puts the snapshot's state in the place of the machine's.
 
         The snapshot is durable; the log is kept where it has the same entry, else it begins anew behind it. Both are
         done before anything is acknowledged (S5). A crash in between is mended by the next start (catch_up.py).
@@ -462,10 +464,7 @@ class Engine(Elections):
         except DiskFullError:
             return False  # The leader goes on offering it.
         self._check_members()
-        try:
-            self.snapshots.machine.restore(self.snapshots.store.chunks(info))
-        except Exception as error:  # the state may be half replaced
-            raise EngineStoppedError(f"the snapshot of entry {info.index} could not be restored: {error}") from error
+        become()
         self._set_applied_index(info.index)
         self._commit_to(info.index)
         self.abandon_proposals()  # S14: what the snapshot covers is answered, as unknown.

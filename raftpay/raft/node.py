@@ -150,7 +150,7 @@ class RaftNode:
                 members=lambda index: self._engine.members_at(index),
                 cluster_id=options.cluster_id,
                 run=self.run_steps,
-                install=lambda info: self._engine.install(info),
+                install=lambda info, become: self._engine.install(info, become),
             )
         self._engine = Engine(
             options,

@@ -77,8 +77,12 @@ class StateMachine(Applying, Protocol):
         """Make use of those files of a state that were fetched. Runs beside the loop, while the machine goes on."""
         ...
 
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        """Put an image's state in the place of the present one. What it raises stops the node."""
+    def load(self, chunks: Iterable[bytes]) -> Callable[[], object]:
+        """Make the state of an image; runs beside the loop, while the machine goes on. What it raises stops the node.
+
+        What it returns is called on the loop: it puts that state in the place of the present one, which it returns,
+        for to let go of it takes long as well.
+        """
         ...
 
 
@@ -124,6 +128,23 @@ class Fetch:
 
 
 @dataclass(slots=True)
+class _Loaded:
+    """A state that was made of a snapshot. become: puts it in the place of the present one, which is then `was`."""
+
+    become: Callable[[], object] | None = None
+    was: object = None
+
+    def take_over(self) -> None:
+        assert self.become is not None
+        self.was = self.become()
+
+    def let_go(self) -> Steps:
+        """Forget both, beside the loop: that takes as long as to make one."""
+        self.become = self.was = None
+        yield
+
+
+@dataclass(slots=True)
 class Pin:
     """A snapshot that followers are fetching: neither it nor the log behind it goes."""
 
@@ -135,9 +156,9 @@ class Pin:
 class Snapshots:
     """Of one node.
 
-    install: called on the loop with each snapshot that was fetched and verified; returns whether the state is now at
-    its index or past it. members: the configuration at an entry, None where it is not known. run: runs steps beside
-    the loop, one series after the other.
+    install: called on the loop with each snapshot that was fetched and verified, and with what puts its state in the
+    place of the present one; returns whether the state is now at its index or past it. members: the configuration at
+    an entry, None where it is not known. run: runs steps beside the loop, one series after the other.
     """
 
     store: SnapshotStore
@@ -146,7 +167,7 @@ class Snapshots:
     options: SnapshotOptions
     members: Callable[[int], bytes | None]
     run: RunSteps
-    install: Callable[[SnapshotInfo], bool]
+    install: Callable[[SnapshotInfo, Callable[[], None]], bool]
     cluster_id: str
     is_writing: bool = False
     # After a full disk, wait until the log has grown by a tenth of the limit.
@@ -430,7 +451,7 @@ class Snapshots:
     def _check(self, fetch: Fetch) -> None:
         """A part is whole: verify it beside the loop. The snapshot comes last, when all of its files are there."""
         fetch.is_checking = True
-        part, written = fetch.parts[0], Written()
+        part, written, loaded = fetch.parts[0], Written(), _Loaded()
         if not part.name and len(fetch.parts) > 1:
             fetch.parts.append(fetch.parts.pop(0))
             fetch.file.close()
@@ -447,17 +468,29 @@ class Snapshots:
                 return
             if error is not None:
                 raise error
-            self._checked(fetch, written)
+            self._checked(fetch, written, loaded)
 
         offer, name = fetch.offer, part_name(part.digest)
         if part.name:
-            received = self.store.receive_file(name, part)
+            # Each file at once, so that the last one does not have to wait for the work on all others.
+            steps = chain(self.store.receive_file(name, part), self.machine.take_in())
         else:
             received = self.store.receive(name, offer.index, offer.snapshot_term, written)
-        # Each file at once, so that the last one does not have to wait for the work on all others.
-        self.run(chain(received, self.machine.take_in()), done)
+            steps = chain(received, self.machine.take_in(), self._load(written, loaded))
+        self.run(steps, done)
 
-    def _checked(self, fetch: Fetch, written: Written) -> None:
+    def _load(self, written: Written, loaded: _Loaded) -> Steps:
+        """Make the state of what was received."""
+        info = written.info
+        assert info is not None
+        try:
+            loaded.become = self.machine.load(self.store.chunks(info))
+        except Exception as error:
+            # Fetched again it would be the same: it is what its maker wrote, and this node cannot take it.
+            raise StorageError(f"the snapshot of entry {info.index} could not be restored: {error}") from error
+        yield
+
+    def _checked(self, fetch: Fetch, written: Written, loaded: _Loaded) -> None:
         del fetch.parts[0]
         if fetch.parts:
             fetch.file, fetch.size = self._open_part(fetch.parts[0])
@@ -465,8 +498,9 @@ class Snapshots:
             return
         assert written.info is not None
         self.fetch = None
-        if self.install(written.info):
+        if self.install(written.info, loaded.take_over):
             self.store.forget(self.store.adopt(written.info))
+        self.run(loaded.let_go(), lambda _: None)
 
     def abandon(self) -> None:
         """Fetch no more; what is there stays for the next offer."""

@@ -123,12 +123,18 @@ class _WatchedMachine(Machine):
     def image(self) -> StateImage:
         return _NumberedImage(super().image(), self._life.applied_index)
 
-    def restore(self, chunks: Iterable[bytes]) -> None:
+    def load(self, chunks: Iterable[bytes]) -> Callable[[], object]:
         stream = iter(chunks)
         index = int.from_bytes(next(stream), "big")
-        super().restore(stream)
-        self._invariants.counts.snapshots_installed += self._life.is_open
-        self._invariants.restored(self._life, index, self._books.state_digest())
+        become = super().load(stream)
+
+        def watched() -> object:
+            was = become()
+            self._invariants.counts.snapshots_installed += self._life.is_open
+            self._invariants.restored(self._life, index, self._books.state_digest())
+            return was
+
+        return watched
 
     def apply(self, index: int, payload: bytes) -> list[Results]:
         # The next release has another version byte for the same commands, which this one does not know.

@@ -49,7 +49,7 @@ class Real:
         """Goes on with another ledger, which knows nothing but the image, and has the sealed history at hand."""
         self.ledger = self.books.ledger = Ledger(self.sealed, sizes=self.sizes)
         # Cut anywhere: the borders of chunks have no meaning.
-        self.ledger.restore(image[start : start + 1009] for start in range(0, len(image), 1009))
+        self.ledger.load(image[start : start + 1009] for start in range(0, len(image), 1009))()
 
     def seal(self, count: int) -> None:
         """Seals so many of the segments that are complete and not sealed yet."""

@@ -91,7 +91,7 @@ class SideBySide:
         """
         for kept in self.images[-4:]:
             again = Real(self.sizes, sealed=None if kept.is_of_second else self.real.sealed)
-            again.ledger.restore(kept.image.chunks())
+            again.ledger.load(kept.image.chunks())()
             assert again.ledger.state_digest() == kept.digest
             for command in self.commands[kept.command_count :]:
                 again.apply(command)

@@ -214,7 +214,7 @@ def test_what_is_kept_of_dropped_blocks_shrinks_as_it_ends() -> None:
         assert pair.send(settlement) == [0]
         image = pair.dropping.image()
         restored = Ledger(pair.sealed, sizes=SIZES)
-        restored.restore(image.chunks())
+        restored.load(image.chunks())()
 
         assert restored.state_digest() == pair.keeping.state_digest()
         assert restored.next_expiry == pair.keeping.next_expiry
@@ -431,7 +431,7 @@ def test_an_image_that_needs_more_sealed_history_than_there_is_is_refused() -> N
     digest = elsewhere.state_digest()
 
     with pytest.raises(ValueError, match="needs the first 2 segments of history, 0 are sealed here"):
-        elsewhere.restore(chunks)
+        elsewhere.load(chunks)()
 
     assert elsewhere.state_digest() == digest
 
@@ -444,14 +444,14 @@ def test_an_image_without_an_open_pending_transfer_of_dropped_blocks_is_refused(
     image._remains.clear()
 
     with pytest.raises(ValueError, match="keeps other pending transfers than those that are open"):
-        Ledger(pair.sealed, sizes=SIZES).restore(image.chunks())
+        Ledger(pair.sealed, sizes=SIZES).load(image.chunks())()
 
 
 def test_an_image_of_other_sizes_is_refused() -> None:
     pair = Pair()
 
     with pytest.raises(ValueError, match=r"segments of \(10, 30\) entries, expected"):
-        Ledger().restore(pair.keeping.image().chunks())
+        Ledger().load(pair.keeping.image().chunks())()
 
 
 def test_what_is_not_sealed_is_never_dropped() -> None:

@@ -326,7 +326,7 @@ def test_a_snapshot_that_takes_the_ledger_past_a_segment_while_it_is_sealed_does
 
     for _ in behind.archive.take_in():
         continue
-    behind.ledger.restore(ahead.ledger.image().chunks())
+    behind.ledger.load(ahead.ledger.image().chunks())()
     behind.is_put_off = False
     behind.go_on()
 

@@ -89,8 +89,14 @@ class ListMachine:
     def take_in(self) -> Steps:
         return iter(())
 
-    def restore(self, chunks: Iterable[bytes]) -> None:
-        self._applied[:] = [msgspec.msgpack.decode(chunk, type=tuple[int, bytes]) for chunk in chunks]
+    def load(self, chunks: Iterable[bytes]) -> Callable[[], object]:
+        loaded = [msgspec.msgpack.decode(chunk, type=tuple[int, bytes]) for chunk in chunks]
+
+        def become() -> object:
+            self._applied[:] = loaded
+            return None
+
+        return become
 
 
 def run_at_once(steps: Steps, done: Callable[[StorageError | None], None]) -> None:
@@ -205,7 +211,7 @@ class Lab:
             members=lambda index: self.members[name].engine.members_at(index),
             cluster_id=CLUSTER,
             run=lambda steps, done: self.run_steps(steps, done),
-            install=lambda info: self.members[name].engine.install(info),
+            install=lambda info, become: self.members[name].engine.install(info, become),
         )
 
     def kill(self, name: str, *, power_loss: bool = False) -> None:

@@ -1,17 +1,17 @@
 """Raft paper 7, log compaction: what a snapshot may replace, who is sent one, and what is acknowledged of it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from msgspec import structs
 
-from raftpay.errors import CorruptionError, LeadershipLostError, StorageError
+from raftpay.errors import CorruptionError, FormatVersionError, LeadershipLostError, StorageError
 from raftpay.raft.messages import SnapshotChunk, SnapshotFetch, SnapshotOffer
 from raftpay.raft.snapshots import SnapshotOptions
 from raftpay.storage.sim_disk import PowerLossError, SimDisk
 from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore, StateFile, Steps, part_name
-from tests.raft.lab import CLUSTER, FREQUENT, Clock, Lab, ListImage, run_at_once, simulated_clock
+from tests.raft.lab import CLUSTER, FREQUENT, Clock, Lab, ListImage, ListMachine, run_at_once, simulated_clock
 
 
 @pytest.fixture
@@ -244,6 +244,41 @@ def test_7_nothing_is_acknowledged_before_the_snapshot_is_durable_and_restored(l
     lab.check_outcome()
 
 
+def test_the_state_of_a_snapshot_is_made_beside_the_loop_and_the_old_one_forgotten_there(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_behind(lab)
+    waiting: list[tuple[Steps, Callable[[StorageError | None], None]]] = []
+    lab.start("n3")
+    lab.run_steps = lambda steps, done: waiting.append((steps, done))
+    lab.connect_all()
+    lab.run_s(1)
+    steps, done = waiting.pop()
+    before = list(lab.members["n3"].applied)
+
+    list(steps)
+    monkeypatch.setattr(ListMachine, "load", None)
+    assert lab.members["n3"].applied == before
+    done(None)
+
+    assert len(lab.members["n3"].applied) > len(before)
+    assert len(waiting) == 1
+
+
+def test_a_snapshot_that_the_machine_cannot_take_stops_the_node(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_behind(lab)
+
+    def load(machine: ListMachine, chunks: Iterable[bytes]) -> Callable[[], object]:
+        raise FormatVersionError("of version 9")
+
+    lab.start("n3")
+    monkeypatch.setattr(ListMachine, "load", load)
+    lab.connect_all()
+
+    with pytest.raises(StorageError, match=r"the snapshot of entry \d+ could not be restored: of version 9"):
+        lab.run_s(3)
+
+
 def fetch_a_part(lab: Lab) -> None:
     """n3 is behind, and has fetched the first chunks of n1's snapshot."""
     leave_behind(lab)
@@ -324,8 +359,10 @@ def test_7_an_older_snapshot_is_neither_fetched_nor_installed(lab: Lab) -> None:
     applied, first = follower.engine.applied_index, follower.journal.first_index
     follower.engine.receive("n1", SnapshotOffer(leader.engine.term, 5, 1, 100, b"d" * 32, []))
 
-    assert follower.engine.install(info)
+    taken: list[str] = []
+    assert follower.engine.install(info, lambda: taken.append("the snapshot's state"))
 
+    assert taken == []
     assert (follower.engine.applied_index, follower.journal.first_index) == (applied, first)
     assert part_sizes(lab, "n2") == []
     lab.check_outcome()
@@ -355,8 +392,10 @@ def test_7_a_log_that_agrees_with_the_snapshot_is_kept(lab: Lab) -> None:
     info = snapshot_of(lab, "n2")
     follower.engine._SyncObj__raftLastApplied = 3  # as if it had yet to apply what it has
 
-    assert follower.engine.install(info)
+    taken: list[str] = []
+    assert follower.engine.install(info, lambda: taken.append("the snapshot's state"))
 
+    assert taken == ["the snapshot's state"]
     assert (follower.journal.first_index, follower.journal.last_index) == (first, last)
     assert follower.engine.applied_index == info.index
 
