@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 
-from raftpay.client import new_id
+from raftpay.client import Client, new_id
+from raftpay.ledger import BalanceRecord
 from raftpay.ops.local import LocalCluster
 from raftpay_cli.exits import ExitCode
 from raftpay_cli.root import root
@@ -351,6 +353,25 @@ def test_a_statement_leads_from_the_opening_to_the_closing_balance() -> None:
     assert "totals, closing balance" in text
     assert r"salary\n\x1b[2J" in text
     assert "2 lines. Pending at the end: 2.00 out, 0.00 in." in text
+
+
+def test_a_statement_that_does_not_add_up_says_so_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, alice = open_account(), open_account()
+    answer("transfer", bank, alice, "10.00")
+    told = Client.balance_at
+
+    def damaged(client: Client, account_id: str, time: int) -> BalanceRecord | None:
+        balances = told(client, account_id, time)
+        return balances and structs.replace(balances, credits_posted=balances.credits_posted - 40)
+
+    monkeypatch.setattr(Client, "balance_at", damaged)
+    as_text, as_json = raftpay("statement", alice), raftpay("--json", "statement", alice)
+
+    assert [done.exit_code for done in (as_text, as_json)] == [ExitCode.REFUSED] * 2
+    for done in (as_text, as_json):
+        assert f"the statement of {alice} does not add up" in done.stderr
+        assert "by 0 minor units of debits and 40 of credits, expected 0" in done.stderr
+    assert json.loads(as_json.stdout)["is_good"] is False
 
 
 def test_a_statement_of_nobody_or_of_no_time_is_refused() -> None:
