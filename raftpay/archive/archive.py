@@ -137,9 +137,11 @@ class Archive:
         data, checksum = self.store.encode(segment.tables[table.name], chain.about(cut))
         yield
         yield from publish(self.disk, name, parts_of(data))
+        file = SegmentFile(name, len(data), sha256(data))
+        del data  # Not held beside what is read back.
         if self.store.checksum(name, read_whole(self.disk, name), table) != checksum:
             raise CorruptionError(f"{name}: the rows read back are not those that were sealed. {REBUILD_ADVICE}")
-        sealed.append(SegmentFile(name, len(data), sha256(data)))
+        sealed.append(file)
         yield
 
     def _check_same(self, segment: Segment) -> None:
