@@ -6,6 +6,7 @@ A damaged lookup file is made again from its segment, once, before anything is r
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, TypeVar
 
 import numpy as np
@@ -89,22 +90,32 @@ class SealedFiles:
 
     def _find(self, ids: Sequence[str]) -> dict[str, Movement | FailedId]:
         sealed = self._archive.sealed
-        found: dict[str, Movement | FailedId] = {}
-        rows: dict[int, list[int]] = {}
+        # By segment: the places at which one of the ids may be, and which it is.
+        suspects: dict[int, list[tuple[int, str]]] = {}
         for id_, ordinals in self._archive.index.candidates(ids).items():
             for ordinal in ordinals:
                 number = sealed.segment_of_ordinal(ordinal)
-                cut, place = sealed.headers[number].cut, ordinal - sealed.bases[number]
-                lookup = self._archive.lookup(number)
-                if place < cut.rows.count:
-                    if lookup.id(place) == id_:
-                        rows.setdefault(number, []).append(place)
-                elif lookup.failed_id(place - cut.rows.count) == id_:
-                    found[id_] = FailedId(cut.failed.first + place - cut.rows.count)
-        for number, places in rows.items():
-            for movement in self._movements(number, sorted(places)):
+                suspects.setdefault(number, []).append((ordinal - sealed.bases[number], id_))
+        found: dict[str, Movement | FailedId] = {}
+        for number, places in suspects.items():
+            places.sort()
+            end = bisect_left(places, sealed.headers[number].cut.rows.count, key=itemgetter(0))
+            for movement in self._movements(number, self._confirmed(number, places[:end])):
                 found[movement.id] = movement
+            found.update(self._failed(number, places[end:]))
         return found
+
+    def _confirmed(self, number: int, places: Sequence[tuple[int, str]]) -> list[int]:
+        """Those of the segment's rows that have the id which they may have."""
+        there = self._archive.lookup(number).ids([place for place, _ in places])
+        return [place for (place, id_), known in zip(places, there, strict=True) if known == id_]
+
+    def _failed(self, number: int, places: Sequence[tuple[int, str]]) -> Iterator[tuple[str, FailedId]]:
+        """The same of its failed ids, whose places follow on those of its rows."""
+        cut, lookup = self._archive.sealed.headers[number].cut, self._archive.lookup(number)
+        for place, id_ in places:
+            if lookup.failed_id(place - cut.rows.count) == id_:
+                yield id_, FailedId(cut.failed.first + place - cut.rows.count)
 
     def _id_of_row(self, row: int) -> str:
         number = self._archive.sealed.segment_of_row(row)

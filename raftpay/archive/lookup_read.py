@@ -19,7 +19,7 @@ from raftpay.ledger.transfers import EXPIRY
 from raftpay.storage.disk import DiskFile
 
 # Rows further apart are read one by one rather than with all between them.
-_GAP_ROWS: Final = 64
+_GAP_ROWS: Final = 256
 # Up to so many rows numpy's calls take longer than doing it by hand.
 _FEW: Final = 16
 _NO_UUID: Final = "0" * 2 * UUID_BYTES

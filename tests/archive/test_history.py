@@ -2,12 +2,14 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raftpay.archive.archive import Archive
 from raftpay.archive.history import SealedFiles
+from raftpay.archive.ids import Key
 from raftpay.ledger.sealed import FailedId, RowQuery
 from raftpay.storage.sim_disk import SimDisk
 from tests.archive.histories import CODES, CURRENCIES, PLAIN, REFERENCES, HistoryMaker, run
@@ -112,6 +114,19 @@ def test_the_answers_are_the_same_after_a_restart() -> None:
     check_ids(pair)
     check_rows(pair)
     check_accounts(pair)
+
+
+def test_ids_of_one_fingerprint_are_told_apart_by_what_is_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_many, of_one = Key.fingerprints, Key.fingerprint
+    monkeypatch.setattr(Key, "fingerprints", lambda key, ids: of_many(key, ids) & np.uint64(7))
+    monkeypatch.setattr(Key, "fingerprint", lambda key, id_: of_one(key, id_) & 7)
+    pair = SideBySide(Random(9))
+    pair.seal(3, 60)
+    asked = [*pair.plain.by_id, *(f"nobody{number}" for number in range(60))]
+
+    for ids in (asked, asked[:3], asked[-3:]):
+        assert set(ids) <= set(pair.files.may_contain(asked, segments=3))
+        assert pair.files.find(ids) == pair.plain.find(ids)
 
 
 def test_rows_before_a_time_are_counted_over_all_segments() -> None:
