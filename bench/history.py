@@ -32,6 +32,7 @@ RETURN_TIMEOUT_S = 600.0
 # So many transfers are a little less log than makes a snapshot due.
 BEHIND_SNAPSHOT = 250_000
 QUIET_S = 10.0
+REST_S = 4.0
 # Single transfers of a few clients: what a shop sends while a node is rebuilt.
 QUIET_TASKS = 8
 
@@ -58,6 +59,12 @@ def memory_mb(cluster: LocalCluster, field: str) -> list[int]:
         lines = Path(f"/proc/{cluster.pid(name)}/status").read_text().splitlines()
         found.append(next(round(int(line.split()[1]) * 1024 / 1e6) for line in lines if line.startswith(field)))
     return found
+
+
+def memory_at_rest_mb(cluster: LocalCluster) -> list[int]:
+    """The same when nobody pays and all that is to be sealed has been."""
+    time.sleep(REST_S)
+    return memory_mb(cluster, "VmRSS")
 
 
 def disk_mb(cluster: LocalCluster) -> dict[str, list[int]]:
@@ -206,11 +213,18 @@ def main() -> int:
     ):
         cluster.wait_ready()
         run(open_accounts(cluster.addresses, ACCOUNTS))
-        paid, rows = Paid(arguments.transfers), []
+        paid = Paid(arguments.transfers)
+        rows: list[dict[str, object]] = []
         while paid.count < paid.total:
             rate = run(pay_more(cluster.addresses, paid, min(MILLION, paid.total - paid.count)))
-            row = {"transfers": paid.count, "rate": round(rate), "memory_mb": memory_mb(cluster, "VmRSS")}
+            row: dict[str, object] = {
+                "transfers": paid.count,
+                "rate": round(rate),
+                "memory_mb": memory_mb(cluster, "VmRSS"),
+            }
             row["most_memory_mb"] = memory_mb(cluster, "VmHWM")
+            if not rows or paid.count >= paid.total:
+                row["memory_at_rest_mb"] = memory_at_rest_mb(cluster)
             rows.append(row | {"disk_mb": disk_mb(cluster)})
             print(rows[-1], flush=True)
         figures["millions"] = rows
