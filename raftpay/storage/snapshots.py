@@ -207,17 +207,21 @@ class SnapshotStore:
         yield from self._verify(name, written)
 
     def adopt(self, info: SnapshotInfo) -> list[str]:
-        """A verified snapshot is the newest from now on. Returns what is obsolete, to be removed by `forget`."""
+        """A verified snapshot is the newest from now on. Returns what is obsolete, to be removed by `forget`.
+
+        What lies ahead of the newest is not: another one was written or fetched meanwhile, and is adopted next.
+        """
         if self.newest is None or info.index > self.newest.index:
             self.previous, self.newest = self.newest, info
         elif info.index == self.newest.index:
             self.newest = info  # The same entry's, from a peer, now lies under this name.
-        kept = {known.name for known in (self.newest, self.previous) if known is not None}
+        newest = self.newest.name
+        kept = {newest, self.previous.name} if self.previous is not None else {newest}
         self.damaged = []
         return [
             name
             for name in (f"{FOLDER}/{name}" for name in self.disk.list(FOLDER))
-            if name.endswith(".snap") and name not in kept
+            if name.endswith(".snap") and name < newest and name not in kept
         ]
 
     def check(self, info: SnapshotInfo, open_file: OpenFile | None = None) -> Steps:

@@ -265,6 +265,33 @@ def test_the_state_of_a_snapshot_is_made_beside_the_loop_and_the_old_one_forgott
     assert len(waiting) == 1
 
 
+def test_a_snapshot_that_was_fetched_is_there_though_an_older_one_is_taken_in_late(lab: Lab) -> None:
+    """The loop may hear of the node's own snapshot only when the thread has finished with the one behind it."""
+    lab.elect("n1")
+    write(lab, 13)
+    lab.isolate("n3")
+    write(lab, 60)
+    follower, waiting = lab.members["n3"], list[tuple[Steps, Callable[[StorageError | None], None]]]()
+    lab.run_steps = lambda steps, done: waiting.append((steps, done))
+    assert follower.snapshots is not None
+    applied = follower.engine.applied_index
+    follower.snapshots.pass_over(applied)
+    follower.snapshots.tick(applied, lab.clock.now_s)
+    lab.connect_all()
+    lab.run_s(1)
+    (own, own_done), (fetched, fetched_done) = waiting
+
+    list(own)
+    list(fetched)
+    own_done(None)
+    fetched_done(None)
+
+    newest = follower.snapshots.store.newest
+    assert newest is not None
+    assert newest.index > applied
+    assert SnapshotStore.open(follower.disk, CLUSTER).newest == newest
+
+
 def test_a_snapshot_that_the_machine_cannot_take_stops_the_node(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_behind(lab)
 
