@@ -17,13 +17,18 @@ from typing import TYPE_CHECKING, Any, Final
 from raftpay.archive.chain import Cut, file_name
 from raftpay.archive.columns import ACCOUNTS, BALANCES, FAILED, TABLES, TRANSFERS
 from raftpay.archive.parquet import SQL_TYPES, quoted
-from raftpay.errors import QueryError
+from raftpay.errors import CorruptionError, QueryError
 from raftpay.ledger.transfers import EXPIRY, PENDING, POST, REVERSAL, TARGETED, VOID
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 VIEWS: Final = ("transfers", "postings", "accounts", "failed", "segments")
+DAMAGE_ADVICE: Final = (
+    "`raftpay check --deep` tells what is damaged. A running node puts it right with its next scrub; "
+    "meanwhile ask another one"
+)
+_HINT: Final = f"\nThere are {', '.join(VIEWS)}; `DESCRIBE transfers` names columns"
 _MEMORY_MAX: Final = "2GB"
 _FETCHED_ROWS: Final = 1024
 _KIND: Final = (
@@ -51,13 +56,14 @@ class Answer:
 def ask(root: Path, cuts: Sequence[Cut], query: str) -> Answer:
     """The answer to a question in SQL about these segments, which lie in the data directory `root`.
 
-    Raises QueryError: it cannot be answered; the message says what DuckDB found, or what is allowed.
+    Raises QueryError: it cannot be answered; the message says what DuckDB found, or what is allowed. CorruptionError: a
+    file of a segment cannot be read.
     """
     duckdb = import_module("duckdb")
     connection: DuckDBPyConnection = duckdb.connect(
         ":memory:", config={"memory_limit": _MEMORY_MAX, "temp_directory": "", "autoinstall_known_extensions": False}
     )
-    paths = [quoted(str(root / name)) for cut in cuts for name in cut.file_names]
+    files = [str(root / name) for cut in cuts for name in cut.file_names]
     try:
         statements = connection.extract_statements(query)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
@@ -66,15 +72,24 @@ def ask(root: Path, cuts: Sequence[Cut], query: str) -> Answer:
         parsed = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0]
         _check_only_reads(json.loads(parsed))
         # From here on no other file is opened, and nothing of this can be changed again.
-        connection.execute(f"SET allowed_paths = [{', '.join(paths)}]")
+        connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, files))}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         for view in _views(root, cuts):
             connection.execute(view)
         cursor = connection.execute(statements[0])
     except duckdb.Error as error:
-        raise QueryError(f"{error}\nThere are {', '.join(VIEWS)}; `DESCRIBE transfers` names columns") from error
-    return Answer(_distinct([column[0] for column in cursor.description or ()]), _rows(cursor, duckdb.Error))
+        raise _explained(error, files, _HINT) from error
+    return Answer(_distinct([column[0] for column in cursor.description or ()]), _rows(cursor, duckdb.Error, files))
+
+
+def _explained(error: Exception, files: Sequence[str], hint: str = "") -> QueryError | CorruptionError:
+    """What DuckDB says, as an error of ours. files: those of the segments. hint: for whoever asked."""
+    # Behind the first line it may cite the SQL, in which whoever asks can write what he likes.
+    first = str(error).partition("\n")[0]
+    if any(file in first for file in files):
+        return CorruptionError(f"sealed history cannot be read: {first}. {DAMAGE_ADVICE}")
+    return QueryError(f"{error}{hint}")
 
 
 def _check_only_reads(part: Value) -> None:
@@ -97,12 +112,12 @@ def _check_only_reads(part: Value) -> None:
         _check_only_reads(item)
 
 
-def _rows(cursor: "DuckDBPyConnection", error: type[Exception]) -> Iterator[tuple[Value, ...]]:
+def _rows(cursor: "DuckDBPyConnection", error: type[Exception], files: Sequence[str]) -> Iterator[tuple[Value, ...]]:
     try:
         while rows := cursor.fetchmany(_FETCHED_ROWS):
             yield from rows
     except error as found:
-        raise QueryError(str(found)) from found
+        raise _explained(found, files) from found
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

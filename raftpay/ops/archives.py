@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from raftpay.archive.chain import Cut
+from raftpay.archive.chain import FOLDER, Cut, segments_in
 from raftpay.archive.parquet import ColumnStore
 from raftpay.archive.shelf import Shelf
-from raftpay.errors import ConfigError
+from raftpay.archive.sql import DAMAGE_ADVICE
+from raftpay.errors import ConfigError, CorruptionError
 from raftpay.storage.directory import read_identity
 from raftpay.storage.disk import RealDisk
 
@@ -29,6 +30,18 @@ def data_directory(directories: Mapping[str, Path], node: str | None) -> Path:
 
 
 def sealed_cuts(path: Path) -> list[Cut]:
-    """The segments that are sealed in a data directory. Raises StorageError."""
+    """The segments that are sealed in a data directory.
+
+    Raises StorageError; CorruptionError where one is not whole though another lies behind it: that is no history.
+    """
     cluster_id, _ = read_identity(path)
-    return Shelf(RealDisk(path), ColumnStore()).cuts(cluster_id)
+    disk = RealDisk(path)
+    # Listed first, for a running node may seal more meanwhile; of its newest one some files may be there already.
+    newest = max(segments_in(f"{FOLDER}/{name}" for name in disk.list(FOLDER)), default=0)
+    cuts = Shelf(disk, ColumnStore()).cuts(cluster_id)
+    if newest > len(cuts):
+        raise CorruptionError(
+            f"{path / FOLDER}: segment {len(cuts)} is not whole, or not that which the next one follows on, though "
+            f"segment {newest} is there. {DAMAGE_ADVICE}"
+        )
+    return cuts

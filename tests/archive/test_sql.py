@@ -233,6 +233,27 @@ def test_the_command_ends_with_2_for_a_bad_question_and_names_what_is_no_data_di
     assert "it is no data directory of a node" in nothing.stderr
 
 
+def test_history_that_is_not_whole_is_no_answer(tmp_path: Path) -> None:
+    sealed = Sealed(tmp_path / "n1")
+    query = ("sql", "SELECT count(*) FROM transfers", "--data", str(sealed.path))
+    (first,) = sealed.path.glob("archive/00000000-*-transfers.parquet")
+    (last,) = sealed.path.glob("archive/00000002-*-transfers.parquet")
+
+    data = last.read_bytes()
+    last.write_bytes(data[: len(data) // 2])
+    cut_short = raftpay(*query)
+    last.write_bytes(data)
+    first.unlink()
+    lacking = raftpay(*query)
+
+    assert [(done.exit_code, done.stdout) for done in (cut_short, lacking)] == [(3, "")] * 2
+    assert last.name in cut_short.stderr
+    assert "segment 0 is not whole" in lacking.stderr
+    assert "though segment 2 is there" in lacking.stderr
+    for done in (cut_short, lacking):
+        assert "`raftpay check --deep` tells what is damaged" in done.stderr
+
+
 def test_amounts_beyond_64_bits_are_summed_exactly(tmp_path: Path) -> None:
     directory = DataDirectory.open(tmp_path / "n1", cluster_id=CLUSTER, node_name="n1")
     archive = Archive.open(directory.disk, CLUSTER, STORE)
