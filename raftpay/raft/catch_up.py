@@ -38,7 +38,7 @@ def reconcile(journal: Journal, snapshots: SnapshotStore) -> SnapshotInfo | None
             if newest is None
             else f"the newest whole snapshot {newest.name} reaches only to {reached}"
         )
-        damaged = "".join(f"; {reason}" for _, reason in snapshots.damaged)
+        damaged = "".join(f"; {reason.removesuffix(f'. {REBUILD_ADVICE}')}" for _, reason in snapshots.damaged)
         raise CorruptionError(
             f"the journal begins with entry {journal.first_index}, and {found}{damaged}. {REBUILD_ADVICE}"
         )
@@ -50,5 +50,17 @@ def reconcile(journal: Journal, snapshots: SnapshotStore) -> SnapshotInfo | None
 def restore(journal: Journal, snapshots: SnapshotStore, machine: Restorable) -> None:
     """Bring the machine to where the log goes on. Raises as `reconcile`, and what the machine does of its bytes."""
     info = reconcile(journal, snapshots)
-    if info is not None:
-        machine.load(snapshots.chunks(info))()
+    if info is None:
+        return
+    try:
+        become = machine.load(snapshots.chunks(info))
+    except CorruptionError as error:
+        # Looked for only now: a file that is lacking does no harm where the state has all that was in it.
+        lacking = [file.name for file in info.header.files if not snapshots.disk.exists(file.name)]
+        if not lacking:
+            raise
+        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise CorruptionError(
+            f"{lacking[0]}{more} is not there, and {info.name} gives no state without it. {REBUILD_ADVICE}"
+        ) from error
+    become()

@@ -9,6 +9,7 @@ from msgspec import structs
 from raftpay.errors import CorruptionError, FormatVersionError, LeadershipLostError, StorageError
 from raftpay.raft.messages import SnapshotChunk, SnapshotFetch, SnapshotOffer
 from raftpay.raft.snapshots import SnapshotOptions
+from raftpay.storage.records import REBUILD_ADVICE
 from raftpay.storage.sim_disk import PowerLossError, SimDisk
 from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore, StateFile, Steps, part_name
 from tests.raft.lab import CLUSTER, FREQUENT, Clock, Lab, ListImage, ListMachine, run_at_once, simulated_clock
@@ -505,5 +506,26 @@ def test_d8_without_a_whole_snapshot_a_compacted_journal_does_not_start(lab: Lab
     for name in disk.list("snapshots"):
         disk.flip_bit(f"snapshots/{name}", 60)
 
-    with pytest.raises(CorruptionError, match="raftpay node rebuild"):
+    with pytest.raises(CorruptionError, match="raftpay node rebuild") as refused:
         lab.start("n2")
+    assert str(refused.value).count(REBUILD_ADVICE) == 1
+
+
+def test_a_start_names_the_sealed_file_without_which_its_snapshot_gives_no_state(
+    sealed: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed.run_s(3)
+    sealed.kill("n3")
+    sealed.disks["n3"].remove(SEALED.name)
+    sealed.start("n3")  # The state has all that was in it.
+    sealed.kill("n3")
+
+    def load(machine: ListMachine, chunks: Iterable[bytes]) -> Callable[[], object]:
+        raise CorruptionError("0 of 1 segments are here")
+
+    monkeypatch.setattr(ListMachine, "load", load)
+    with pytest.raises(CorruptionError, match=r"archive/sealed is not there, and snapshots/\S+ gives no.*node rebuild"):
+        sealed.start("n3")
+    sealed.disks["n3"].create(SEALED.name).pwrite(HISTORY, 0)
+    with pytest.raises(CorruptionError, match="0 of 1 segments are here"):
+        sealed.start("n3")
