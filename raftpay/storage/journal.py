@@ -6,8 +6,7 @@ the small file beside the records in marks.py.
 
 1. An append is one write into preallocated room; it is not durable. Only what `complete_sync` has returned is.
 2. Behind the last record of each segment all is zero. A cut is announced in the marks, erased, and taken back from
-   the marks,
-   each step synced: whenever power fails, opening finishes it. So no record of a cut suffix ever comes back.
+   the marks, each step synced: whenever power fails, opening finishes it. So no record of a cut suffix comes back.
 3. An error of the disk that leaves the state in doubt is final: the journal gives what it has and refuses everything
    else. A full disk is not one: the append did not happen, and works again once there is room.
 4. A name in the folder is synced with the first entries behind it, in the same SyncJob.
@@ -207,7 +206,7 @@ class Journal:
             segment.offsets[:count],
             segment.terms[:count],
             segment.offset_of(segment.first_index + count),
-            has_end=segment is not self._active,
+            has_end=segment is not self._active and segment.last_index <= self.synced_index,
         )
 
     def _header_of(self, segment: Segment) -> SegmentHeader:
@@ -256,9 +255,10 @@ class Journal:
         self._write_again(segment, data, start, index=first)
 
     def rewrite_header(self, number: int) -> None:
-        """The same for the header of a segment."""
+        """The same for the header of a segment, without which none of its entries is found."""
         segment = next(segment for segment in self._segments if segment.number == number)
-        self._write_again(segment, self._header_of(segment).encode(), 0, index=segment.last_index)
+        index = min(segment.first_index, segment.last_index)  # It is synced also where it has no entry yet.
+        self._write_again(segment, self._header_of(segment).encode(), 0, index=index)
 
     def erase_behind(self, number: int, start: int, stop: int) -> None:
         """The same for bytes behind the last record of a segment that is not written to any more."""

@@ -54,7 +54,7 @@ class SegmentReading:
     """What is to be found in a segment of the journal.
 
     offsets, terms: of the entries from the header's first_index on. end: the byte behind the last of them. has_end:
-    whether all is zero from there to the end of the file, for it is not written to any more.
+    whether all is zero from there to the end of the file: these are all its entries, and no more are written to it.
     """
 
     name: str

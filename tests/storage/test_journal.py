@@ -348,3 +348,52 @@ def test_a_closed_journal_refuses() -> None:
 
     with pytest.raises(StorageError, match="closed"):
         journal.append(6, 1, b"")
+
+
+def test_a_header_that_is_written_again_does_not_count_as_synced_nor_does_what_it_leads_to() -> None:
+    disk = SimDisk()
+    journal = filled(disk, 60)
+    journal.sync()
+    number = journal.segment_numbers[1]
+    reading = journal.reading(number)
+    assert reading is not None
+
+    journal.rewrite_header(number)
+
+    assert journal.synced_index == reading.header.first_index - 1
+    assert not disk.is_synced(reading.name)
+    assert journal.sync() == 60
+    assert disk.is_synced(reading.name)
+
+
+def test_a_header_of_a_segment_without_entries_is_synced_when_it_is_written_again() -> None:
+    disk = SimDisk()
+    journal = filled(disk, 60)
+    journal.sync()
+    number = journal.segment_numbers[-1]
+    reading = journal.reading(number)
+    assert reading is not None
+    journal.truncate_from(reading.header.first_index)
+
+    journal.rewrite_header(number)
+
+    assert journal.sync() == reading.header.first_index - 1
+    assert disk.is_synced(reading.name)
+
+
+def test_the_end_of_a_segment_is_read_again_only_once_all_of_it_is_synced() -> None:
+    disk = SimDisk()
+    journal = filled(disk, 1)
+    journal.sync()
+    while len(journal.segment_numbers) == 1:
+        journal.append(journal.last_index + 1, journal.last_term, bytes(100))
+    number = journal.segment_numbers[0]
+
+    before = journal.reading(number)
+    journal.sync()
+    after = journal.reading(number)
+
+    assert before is not None
+    assert (len(before.terms), before.has_end) == (1, False)
+    assert after is not None
+    assert (len(after.terms), after.has_end) == (journal.reading(number + 1).header.first_index - 1, True)  # type: ignore[union-attr]  # it is there
