@@ -173,6 +173,7 @@ class Snapshots:
     # After a full disk, wait until the log has grown by a tenth of the limit.
     retry_bytes: int = 0
     fetch: Fetch | None = None
+    fetch_not_before_s: float = float("-inf")
     pin: Pin | None = None
     next_chunk_s: float = 0.0
     waiting: dict[str, SnapshotFetch] = field(default_factory=dict)
@@ -391,6 +392,8 @@ class Snapshots:
     def offered(self, leader: str, offer: SnapshotOffer, now_s: float) -> SnapshotFetch | None:
         """A leader offers a snapshot that is ahead of what is applied here: go on fetching it, or begin to."""
         fetch = self.fetch
+        if fetch is None and now_s < self.fetch_not_before_s:
+            return None
         if fetch is None or (fetch.offer.digest != offer.digest and not fetch.is_checking):
             try:
                 fetch = self._begin(leader, offer)
@@ -500,6 +503,9 @@ class Snapshots:
         self.fetch = None
         if self.install(written.info, loaded.take_over):
             self.store.forget(self.store.adopt(written.info))
+        else:
+            # Mostly for want of room: a whole snapshot is not fetched again with every heartbeat until there is some.
+            self.fetch_not_before_s = now() + RETRY_S
         self.run(loaded.let_go(), lambda _: None)
 
     def abandon(self) -> None:

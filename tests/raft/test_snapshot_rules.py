@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 import pytest
 from msgspec import structs
 
-from raftpay.errors import CorruptionError, FormatVersionError, LeadershipLostError, StorageError
+from raftpay.errors import CorruptionError, DiskFullError, FormatVersionError, LeadershipLostError, StorageError
 from raftpay.raft.messages import SnapshotChunk, SnapshotFetch, SnapshotOffer
-from raftpay.raft.snapshots import SnapshotOptions
+from raftpay.raft.snapshots import RETRY_S, SnapshotOptions
 from raftpay.storage.records import REBUILD_ADVICE
 from raftpay.storage.sim_disk import PowerLossError, SimDisk
-from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore, StateFile, Steps, part_name
+from raftpay.storage.snapshots import SnapshotInfo, SnapshotStore, StateFile, Steps, Written, part_name
 from tests.raft.lab import CLUSTER, FREQUENT, Clock, Lab, ListImage, ListMachine, run_at_once, simulated_clock
 
 
@@ -104,6 +104,36 @@ def test_7_a_follower_whose_entries_are_compacted_away_gets_the_snapshot(lab: La
     lab.run_s(3)
 
     assert lab.members["n3"].journal.first_index > 20
+    write(lab, 5, b"after")
+    lab.check_outcome()
+
+
+def test_7_a_follower_without_room_for_a_new_log_does_not_fetch_the_snapshot_with_every_heartbeat(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_behind(lab)
+    received: list[str] = []
+    receive = SnapshotStore.receive
+
+    def counted(store: SnapshotStore, part: str, index: int, term: int, written: Written) -> Steps:
+        received.append(part)
+        return receive(store, part, index, term, written)
+
+    monkeypatch.setattr(SnapshotStore, "receive", counted)
+    lab.start("n3")
+
+    def refused(index: int, term: int) -> None:
+        raise DiskFullError("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(lab.members["n3"].journal, "reset", refused)
+        lab.connect_all()
+        lab.run_s(RETRY_S - 1)
+        assert len(received) == 1
+
+    lab.run_s(3)
+
+    assert len(received) == 2
     write(lab, 5, b"after")
     lab.check_outcome()
 
