@@ -181,6 +181,11 @@ def _counted(counts: Counts) -> list[tuple[str, str]]:
             "logs",
             f"{counts.compactions:,} compacted, {counts.cuts:,} conflicting tails cut, {counts.resets:,} begun anew",
         ),
+        (
+            "scrubbing",
+            f"{counts.scrubs:,} passes, {counts.scrub_found:,} damaged files found, {counts.scrub_repaired:,} put "
+            f"right, {counts.healed:,} disks whole again",
+        ),
     ]
 
 

@@ -127,7 +127,7 @@ class Scrubbing:
             log_line(logger, logging.WARNING, "scrub: not read, tried again in the next pass", error=str(error))
             return
         if item.name not in self._left:
-            self.report.found += 1
+            self._note_found(item.name)
         log_line(logger, logging.ERROR, "scrub: damaged", file=item.name, error=str(error))
         later = await item.mend(error)
         if later is None and item.is_current() and (error := await self._read(item)) is not None:
@@ -148,6 +148,9 @@ class Scrubbing:
         for name in [name for name, later in self._left.items() if later.is_over()]:
             del self._left[name]
             self._note_repaired(name)
+
+    def _note_found(self, _name: str) -> None:
+        self.report.found += 1
 
     def _note_repaired(self, name: str) -> None:
         self.report.repaired += 1

@@ -47,13 +47,16 @@ class _Question:
 
 @dataclass(slots=True)
 class Copies:
-    """Of one node. connected: the peers that can be asked now. rate_bytes_s: of what is fetched."""
+    """Of one node. connected: the peers that can be asked now. rate_bytes_s: of what is fetched. chunk_bytes: of one
+    answer.
+    """
 
     journal: Journal
     disk: Disk | None
     send: Callable[[str, Message], None]
     connected: Callable[[], Sequence[str]]
     rate_bytes_s: float = float("inf")
+    chunk_bytes: int = CHUNK_BYTES
     question: _Question | None = None
 
     def fetch(
@@ -151,7 +154,7 @@ class Copies:
         if not journal.first_index <= index <= journal.last_index or journal.term_at(index) != message.entry_term:
             return b"", 0
         payload = journal.entry(index).payload
-        return payload[message.offset : message.offset + CHUNK_BYTES], len(payload)
+        return payload[message.offset : message.offset + self.chunk_bytes], len(payload)
 
     def _file(self, message: CopyFetch) -> tuple[bytes, int]:
         if self.disk is None or not self.disk.exists(message.name):
@@ -159,6 +162,6 @@ class Copies:
         file = self.disk.open(message.name)
         try:
             size = file.size()
-            return file.pread(min(CHUNK_BYTES, max(0, size - message.offset)), message.offset), size
+            return file.pread(min(self.chunk_bytes, max(0, size - message.offset)), message.offset), size
         finally:
             file.close()

@@ -18,6 +18,7 @@ NEWEST_BYTES = 600
 WRITES_BEFORE_MAX = 40
 # Of the room that what is written next does not take.
 AHEAD_BYTES = 4096
+RUNS_ON = 0.8
 
 
 def flip_bit(member: Member, rng: random.Random) -> None:
@@ -111,6 +112,11 @@ def misdirect_newest(member: Member, rng: random.Random, trace: Trace) -> None:
         return name, target
 
     member.disk.misdirect(rng.randint(0, WRITES_BEFORE_MAX), landing, is_wanted)
+
+
+def runs_on(member: Member, rng: random.Random) -> bool:
+    """Whether a node with a damaged disk is left to find that by itself: mostly, where it can."""
+    return member.is_scrubbed and rng.random() < RUNS_ON
 
 
 def _place(member: Member, rng: random.Random) -> tuple[str, int] | None:

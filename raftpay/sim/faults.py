@@ -14,9 +14,10 @@ from typing import Final
 from raftpay.sim import disk_faults
 from raftpay.sim.churn import Churn
 from raftpay.sim.loop import Schedule
-from raftpay.sim.member import ACTS, FETCH, FETCHED, NEXT_COMMAND_VERSION, PROPOSE, SYNC_S, Life, Member, leader_of
+from raftpay.sim.member import NEXT_COMMAND_VERSION, SYNC_S, Life, Member, leader_of
 from raftpay.sim.network import DELAYS_S, Network
 from raftpay.sim.trace import Trace
+from raftpay.sim.watched import ACTS, FETCH, FETCHED, PROPOSE
 from raftpay.storage.sim_disk import PLENTY_BYTES
 
 KINDS: Final = {
@@ -139,6 +140,8 @@ class Faults:
         self._is_over = False
         self._has_missed = False
         self._last: list[Fault] = []
+        # Who has to live on at the end, because its memory has what no disk has any more.
+        self._spared: Member | None = None
 
     def start(self, faults: Sequence[Fault]) -> None:
         for fault in faults:
@@ -313,7 +316,7 @@ class Faults:
         is_killed, life = rng.random() < 0.4, member.life
 
         def end() -> None:
-            if is_killed and member.life is life:
+            if is_killed and member.life is life and member is not self._spared:
                 member.end(why="killed, back from its exile", is_power_lost=rng.random() < 0.3)
             unblock()
             member.slow_disk(SYNC_S)
@@ -417,7 +420,7 @@ class Faults:
             return self._rot_what_is_lacked(fault, rng)
         if not self._may_damage(member):
             return self._miss()
-        if member.life is not None and rng.random() < 0.4:
+        if member.life is not None and rng.random() < (0.8 if member.is_scrubbed else 0.4):
             return self._rot_alive(member, rng)
         ending = self._end_life(fault, member)
         member.is_damaged = True
@@ -425,13 +428,13 @@ class Faults:
         return ending
 
     def _rot_alive(self, member: Member, rng: random.Random) -> Callable[[], None]:
-        """Found where the node reads it again, or when it starts."""
+        """Found where the node reads it again, or when it starts, which it may not have to if its disk is scrubbed."""
         member.is_damaged = member.is_astray = True
         disk_faults.flip_bit(member, rng)
         life = member.life
 
         def end() -> None:
-            if member.life is life:
+            if member.life is life and not disk_faults.runs_on(member, rng):
                 member.end(why="killed, a bit of its disk has flipped")
 
         return end
@@ -495,15 +498,16 @@ class Faults:
         return None
 
     def _unreadable(self, fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
-        """Found at once where the node reads, or when it starts again."""
+        """Found at once where the node reads, or by its scrub, or when it starts again."""
         if not self._may_damage(member):
             return self._miss()
         member.is_damaged = True
         disk_faults.fail_sectors(member, rng, self._trace)
-        return self._end_life(fault, member) if rng.random() < 0.5 else None
+        is_killed = rng.random() < 0.5 and not disk_faults.runs_on(member, rng)
+        return self._end_life(fault, member) if is_killed else None
 
     def _misdirect(self, _fault: Fault, member: Member, rng: random.Random) -> Callable[[], None] | None:
-        """Found at once where the node reads what it writes, or when it starts again, which it does in the end."""
+        """Found at once where the node reads what it writes, or when it starts again, as in `_rot_alive`."""
         if member.life is None or member.is_threatened or member.is_astray or not self._may_damage(member):
             return self._miss()
         member.is_threatened = True
@@ -515,7 +519,7 @@ class Faults:
         def end() -> None:
             member.disk.misdirect(0, None)
             member.is_threatened = False
-            if member.is_astray:
+            if member.is_astray and not disk_faults.runs_on(member, rng):
                 member.end(why="killed, a write went astray")
 
         if rng.random() < 0.3:
@@ -556,6 +560,7 @@ class Faults:
             # No more snapshots are made by themselves, and the leader, which has it all in memory, lives on.
             leader.disk.interrupt(0, None)
             leader.ambushes.clear()
+            self._spared = leader
             disk_faults.flip_bit_of_snapshot(leader, rng)
         return ending
 

@@ -31,6 +31,7 @@ from raftpay.storage.hard_state import HARD_STATE_NAME, HardStateFile
 from raftpay.storage.journal import Journal, SyncJob
 from raftpay.storage.marks import MARKS_NAME
 from raftpay.storage.records import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from raftpay.storage.segment import Segment
 from raftpay.storage.sim_disk import SimDisk
 from raftpay.storage.snapshots import FOLDER, SnapshotStore
 
@@ -390,7 +391,7 @@ class Invariants:
             for name, member in members.items()
             if member.is_voter
             and (other := self._journal(name, member.incarnation)) is not None
-            and other.synced_index >= index
+            and other.held_index >= index
             and (index < other.first_index or other.term_at(index) == term)
         ]
         if len(holders) <= len([name for name, member in members.items() if member.is_voter]) // 2:
@@ -441,6 +442,8 @@ class WatchedJournal(Journal):
     cut_index: int | None = None
     # All of it is being replaced by a snapshot.
     is_resetting = False
+    # See held_index.
+    _held_before = 0
     # Told what begins: "cut", "reset" or "compact".
     on_act: Callable[[str], None] = staticmethod(lambda act: None)
     # Of the node that it belongs to.
@@ -460,7 +463,7 @@ class WatchedJournal(Journal):
     def truncate_from(self, index: int) -> None:
         if self.invariants is not None:
             self.invariants.cutting(self, index)
-        self.cut_index = index
+        self.cut_index, self._held_before = index, min(self._held_before, index - 1)
         self.on_act("cut")
         super().truncate_from(index)
         self.cut_index = None
@@ -470,7 +473,7 @@ class WatchedJournal(Journal):
         if self.invariants is not None:
             self.invariants.cutting(self, index + 1)
             self.invariants.counts.resets += 1
-        self.is_resetting = True
+        self.is_resetting, self._held_before = True, 0
         self.on_act("reset")
         super().reset(index, term)
         self.is_resetting = False
@@ -484,6 +487,25 @@ class WatchedJournal(Journal):
         if self.invariants is not None and self.first_index > first:
             self.invariants.counts.compactions += 1
             self._check_beginning()
+
+    def rewrite(self, first: int, payloads: Sequence[bytes]) -> None:
+        for index, payload in enumerate(payloads, first):
+            if self.invariants is not None and self.invariants.entries[index, self.term_at(index)][0] != payload:
+                raise self.invariants.trace.violated(
+                    "what is put right is right", f"{self.name} writes entry {index} again, as another one"
+                )
+        super().rewrite(first, payloads)
+
+    def _write_again(self, segment: Segment, data: bytes, start: int, *, index: int) -> None:
+        before = self.held_index
+        super()._write_again(segment, data, start, index=index)
+        self._held_before = before
+        self.check_synced()
+
+    @property
+    def held_index(self) -> int:
+        """Up to where it was synced when that was said, also while something before that is mended."""
+        return max(self.synced_index, min(self._held_before, self.last_index))
 
     def complete_sync(self, job: SyncJob) -> int:
         synced_index = super().complete_sync(job)

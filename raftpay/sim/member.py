@@ -4,7 +4,6 @@ What raftpay/node/node.py puts together, without sockets. A life begins with `st
 outlives it. Which faults it meets is decided in faults.py.
 """
 
-import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,6 @@ from raftpay.archive.history import SealedFiles
 from raftpay.archive.plain_store import PlainStore
 from raftpay.errors import CorruptionError, DiskFullError, StorageError
 from raftpay.ledger import Ledger, Results
-from raftpay.ledger.sealed import SegmentRows
 from raftpay.machine import COMMAND_VERSION, CheckedRequest, Machine, StateImage
 from raftpay.node.calls import Call, Refusals
 from raftpay.node.group_commit import GroupCommit
@@ -32,16 +30,17 @@ from raftpay.raft.options import RaftOptions
 from raftpay.raft.snapshots import SnapshotParts
 from raftpay.raft.transport import PeerEvents
 from raftpay.sim.contacts import Contacts
-from raftpay.sim.counts import Counts
 from raftpay.sim.invariants import Invariants, WatchedJournal
 from raftpay.sim.loop import NodeLoop, Schedule
 from raftpay.sim.network import Network, SimLinks
+from raftpay.sim.scrubs import WatchedScrubbing
 from raftpay.sim.settings import CLUSTER, REQUEST_TIMEOUT_S, Settings
 from raftpay.sim.talk import TALKED_ABOUT, Talk
+from raftpay.sim.watched import FETCH, WatchedArchive, WatchedHardState, WatchedRaft, WatchedStore
 from raftpay.storage.hard_state import HardStateFile
 from raftpay.storage.journal import SyncJob
 from raftpay.storage.sim_disk import PowerLossError, SimDelays, SimDisk
-from raftpay.storage.snapshots import SnapshotHeader, SnapshotStore, StateFile, Steps, Written
+from raftpay.storage.snapshots import SnapshotStore, Steps
 
 # How long one step of writing or checking a snapshot takes.
 STEP_S: Final = (0.0001, 0.004)
@@ -56,26 +55,6 @@ SYNC_S: Final = (0.0002, 0.003)
 EPOCH_NS: Final = 1_780_000_000 * 10**9
 # Nearly all messages are these, and are looked at by the invariants alone.
 _MOST: Final = (AppendEntries, AppendReply)
-# Told the name of what a node begins.
-Begins = Callable[[str], None]
-
-
-# What takes several changes of the disk and is rare, and about how many: opening what is there, cutting the log,
-# beginning it anew behind a snapshot, compacting it, writing a snapshot, installing a fetched part of one, sealing, and
-# saving term and vote.
-ACTS: Final = {
-    "start": 12,
-    "cut": 12,
-    "reset": 12,
-    "compact": 12,
-    "snapshot": 12,
-    "install": 24,
-    "seal": 36,
-    "save": 5,
-}
-# Other moments that a fault may wait for: a command is proposed, a follower asks for the first piece of a snapshot, or
-# has all of it and begins to check it.
-PROPOSE, FETCH, FETCHED = "propose", "fetch", "fetched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,61 +121,6 @@ class _WatchedMachine(Machine):
         results = super().apply(index, bytes((COMMAND_VERSION,)) + payload[1:] if known else payload)
         self._invariants.applied(self._life, index, payload, results)
         return results
-
-
-class _WatchedStore(SnapshotStore):
-    """Counts what it has written and verified, and tells what begins."""
-
-    counts: Counts
-    on_act: Begins
-
-    def write(self, header: SnapshotHeader, chunks: Iterable[bytes], written: Written) -> Steps:
-        self.on_act("snapshot")
-        yield from super().write(header, chunks, written)
-        self.counts.snapshots_made += 1
-
-    def receive(self, part: str, index: int, term: int, written: Written) -> Steps:
-        self.on_act("install")
-        self.on_act(FETCHED)
-        yield from super().receive(part, index, term, written)
-
-    def receive_file(self, part: str, wanted: StateFile) -> Steps:
-        self.on_act("install")
-        yield from super().receive_file(part, wanted)
-
-
-class _WatchedArchive(Archive):
-    """Tells what begins."""
-
-    on_act: Begins
-
-    def seal(self, rows: SegmentRows) -> Steps:
-        self.on_act("seal")
-        yield from super().seal(rows)
-
-
-class _WatchedHardState(HardStateFile):
-    """Tells what begins."""
-
-    on_act: Begins
-
-    def save(self, term: int, voted_for: str | None) -> None:
-        self.on_act("save")
-        super().save(term, voted_for)
-
-
-class _WatchedRaft(RaftNode):
-    """Tells what begins. heir: whom it hands over to, whether or not that one has everything; "" for its own choice."""
-
-    on_act: Begins
-    heir: Callable[[], str]
-
-    def _successors(self) -> list[str]:
-        return [self.heir()] if self.heir() else super()._successors()
-
-    def propose(self, payload: bytes) -> "asyncio.Future[object]":
-        self.on_act(PROPOSE)
-        return super().propose(payload)
 
 
 class _SimSyncs:
@@ -290,6 +214,7 @@ class Life:
         self.archive: Archive
         self.group_commit: GroupCommit
         self.reads: LinearizableReads
+        self.scrubbing: WatchedScrubbing
         # False until everything was opened.
         self.is_open = False
         self.commit_seen = 1
@@ -307,7 +232,8 @@ class Life:
 class Member:
     """A node through its lives.
 
-    is_damaged: something on its disk is not what it should be. is_threatened: it may become so at any moment.
+    is_damaged: something on its disk is not what it should be, or was not and may not be yet. is_threatened: it may
+    become so at any moment.
     is_astray: a write of this life, or of the one before if none is under way, went elsewhere than it should.
     astray_start: the number of the start in whose life one last did.
     sync_s: from and to how long its fsyncs take. wall_offset_ns: how far its wall clock is off.
@@ -382,11 +308,11 @@ class Member:
         self.begins("start")
         settings = self.world.settings
         life.journal = WatchedJournal.open(self.disk, settings.journal)  # type: ignore[assignment]  # makes what it is called on
-        hard_state = _WatchedHardState.open(self.disk, cluster_id=CLUSTER, draw=lambda: self.rng.getrandbits(62) + 1)
+        hard_state = WatchedHardState.open(self.disk, cluster_id=CLUSTER, draw=lambda: self.rng.getrandbits(62) + 1)
         hard_state.on_act, life.hard_state = self.begins, hard_state  # type: ignore[attr-defined]  # as above
-        store = _WatchedStore.open(self.disk, CLUSTER)
+        store = WatchedStore.open(self.disk, CLUSTER)
         store.counts, store.on_act, life.snapshots = invariants.counts, self.begins, store
-        archive = _WatchedArchive.open(self.disk, CLUSTER, PlainStore())
+        archive = WatchedArchive.open(self.disk, CLUSTER, PlainStore())
         archive.on_act, life.archive = self.begins, archive
         life.ledger = Ledger(SealedFiles(life.archive), sizes=settings.window)
         life.machine = _WatchedMachine(life.ledger, life.archive, life, invariants)
@@ -425,7 +351,7 @@ class Member:
             host = world.network.attach(loop, options, replace(events, received=received, hung_up=hung_up))
             return SimLinks(world.network, host, self._sending)
 
-        life.raft = raft = _WatchedRaft(
+        life.raft = raft = WatchedRaft(
             options,
             life.journal,
             life.hard_state,
@@ -445,8 +371,30 @@ class Member:
         commit = replace(world.settings.group_commit, command_version=life.release)
         life.group_commit = GroupCommit(commit, life.raft, life.ledger, refusals, self._wall_clock_ns)
         life.reads = LinearizableReads(life.raft, refusals, waiting_max=READS_WAITING_MAX, timeout_s=REQUEST_TIMEOUT_S)
+        life.scrubbing = WatchedScrubbing(
+            world.settings.scrub,
+            raft,
+            name=self.name,
+            journal=life.journal,
+            archive=life.archive,
+            clock_ns=self._wall_clock_ns,
+            invariants=world.invariants,
+            on_whole=self._is_whole,
+        )
         life.is_open = True
-        loop.create_task(life.raft.start())
+        loop.create_task(self._begin(life))
+
+    async def _begin(self, life: Life) -> None:
+        await life.raft.start()
+        life.scrubbing.start()
+
+    def _is_whole(self) -> None:
+        """Nothing on its disk is damaged: it is as if it never was."""
+        if self.is_damaged:
+            self.world.invariants.trace.note("whole again", self.name)
+            self.world.invariants.counts.healed += 1
+            self.is_damaged = self.is_astray = False
+            self.damage_stops = 0
 
     def hand_over(self, heir: str = "") -> bool:
         """Have it hand the leadership over, to this node or to whoever has everything. False if it does not run."""
@@ -539,6 +487,11 @@ class Member:
         self.world.invariants.forget(self.name)
 
     # ---- clocks and disk
+
+    @property
+    def is_scrubbed(self) -> bool:
+        """Whether its processes read the disk again, to find damage and mend it."""
+        return self.world.settings.scrub.rate_bytes_max > 0
 
     def _wall_clock_ns(self) -> int:
         return EPOCH_NS + int(self.world.schedule.now_s * 1e9) + self.wall_offset_ns

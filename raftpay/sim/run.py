@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from raftpay.raft.determinism import clock_replaced
+from raftpay.sim import scrubs
 from raftpay.sim.churn import Churn
 from raftpay.sim.counts import Counts
 from raftpay.sim.faults import KINDS, Fault, Faults, plan
@@ -34,6 +35,8 @@ FAULTS_MIN_S: Final = 10.0
 FAULTS_MAX_S: Final = 14.0
 # After the last fault: dials that wait for an answer (3 s), connections that the kernel gives up (5 s), elections.
 RECOVERY_S: Final = 12.0
+# After that: two passes of the slowest scrub.
+MENDED_S: Final = 10.0
 LAST_EVENTS: Final = 60
 # A failing run is tried with so few, the fewest first.
 SHORTER_REQUESTS: Final = (50, 200, 800)
@@ -92,7 +95,7 @@ class Simulation:
         names = [f"n{number}" for number in range(1, run.nodes + 1)]
         self.invariants = Invariants(self.trace)
         self._rng = random.Random(rng.getrandbits(64))
-        settings = Settings.draw(self._rng)
+        settings = Settings.draw(self._rng, scrubs.draw(run.seed))
         world = World(
             self.schedule, self.network, self.invariants, Talk(self.trace), self._rng, names, settings, self._ended
         )
@@ -183,6 +186,19 @@ class Simulation:
             raise self.trace.violated(
                 "liveness", f"{RECOVERY_S} s after the last fault: {'; '.join(states)}; answered {answered}"
             )
+        self.recovered_s = self.schedule.now_s
+        self._pass_time(self.recovered_s + MENDED_S, lambda: not self._unmended())
+        if unmended := self._unmended():
+            raise self.trace.violated("what is damaged is put right", f"{MENDED_S} s later: {'; '.join(unmended)}")
+
+    def _unmended(self) -> list[str]:
+        """What scrubbing has still to put right."""
+        lives = [(member.name, member.life) for member in self.members if member.is_scrubbed]
+        return [
+            f"{name}: {', '.join(damaged)}"
+            for name, life in lives
+            if life is not None and life.is_open and (damaged := life.scrubbing.unmended())
+        ]
 
     def _is_level(self) -> bool:
         """All members whose disk is whole have applied all that is committed, and vote."""
@@ -244,7 +260,8 @@ def simulate(run: Plan, on_line: Callable[[str], None] | None = None) -> Outcome
     outcome.counts = simulation.counted()
     outcome.trace_digest = simulation.trace.digest()
     outcome.simulated_s = simulation.schedule.now_s
-    outcome.recovery_s = simulation.schedule.now_s - getattr(simulation, "stopped_s", simulation.schedule.now_s)
+    ended_s = getattr(simulation, "recovered_s", simulation.schedule.now_s)
+    outcome.recovery_s = ended_s - getattr(simulation, "stopped_s", ended_s)
     outcome.faults, outcome.coverage = simulation.planned, simulation.faults.coverage
     if outcome.violation:
         outcome.last_events = list(simulation.trace.last_lines(LAST_EVENTS))

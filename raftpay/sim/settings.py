@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from raftpay.config import ScrubConfig
 from raftpay.ledger.window import WindowSizes
 from raftpay.node.group_commit import GroupCommitOptions
 from raftpay.raft.snapshots import SnapshotOptions
@@ -42,7 +43,8 @@ class Settings:
 
     journal: what followers lack is mostly in memory, or mostly read from the disk. snapshots: in some runs more fall
     behind, and nothing is kept for them. group_commit: with one command in flight an isolated leader leaves one entry
-    behind that conflicts with those of the next, with more it leaves many. window: history is sealed, or stays.
+    behind that conflicts with those of the next, with more it leaves many. window: history is sealed, or stays. scrub:
+    disks are read again for damage, or not.
     """
 
     heartbeat_s: float
@@ -50,9 +52,10 @@ class Settings:
     snapshots: SnapshotOptions
     group_commit: GroupCommitOptions
     window: WindowSizes
+    scrub: ScrubConfig
 
     @classmethod
-    def draw(cls, rng: random.Random) -> Self:
+    def draw(cls, rng: random.Random, scrub: ScrubConfig) -> Self:
         few = replace(SNAPSHOT_OPTIONS, log_bytes_max=5 * 1024, tail_bytes=0)
         return cls(
             rng.choice([0.05, 0.08, 0.095]),
@@ -62,4 +65,5 @@ class Settings:
             rng.choice([SNAPSHOT_OPTIONS, SNAPSHOT_OPTIONS, few]),
             replace(GROUP_COMMIT_OPTIONS, commands_in_flight_max=rng.choice([1, 1, 4, 16, 16])),
             rng.choice([SEALED, UNSEALED, UNSEALED]),
+            scrub,
         )

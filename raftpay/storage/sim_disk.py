@@ -41,10 +41,23 @@ class SimDelays:
 class _Inode:
     """data: content as processes see it, without the zeros at its end; size: with them.
     unsynced: (offset, bytes before, bytes written) since the last fdatasync; synced_size: the size at that time.
-    bad_sectors: those that cannot be read, until they are written again.
+    bad_sectors: those that cannot be read, until they are written again; renewed: those that were, since the last
+    fdatasync. wrong: where a byte is not what a disk without faults would have, and what that would have. is_renewed:
+    some of that was written again since the last fdatasync. is_spoiled: power was lost with it, and nobody knows what
+    would be right.
     """
 
-    __slots__ = ("bad_sectors", "data", "size", "synced_size", "unsynced")
+    __slots__ = (
+        "bad_sectors",
+        "data",
+        "is_renewed",
+        "is_spoiled",
+        "renewed",
+        "size",
+        "synced_size",
+        "unsynced",
+        "wrong",
+    )
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -52,6 +65,13 @@ class _Inode:
         self.synced_size = 0
         self.unsynced: list[tuple[int, bytes, bytes]] = []
         self.bad_sectors: set[int] = set()
+        self.renewed: set[int] = set()
+        self.wrong: dict[int, int] = {}
+        self.is_renewed = self.is_spoiled = False
+
+    @property
+    def is_damaged(self) -> bool:
+        return bool(self.wrong or self.bad_sectors or self.renewed or self.is_renewed or self.is_spoiled)
 
     def read(self, size: int, offset: int) -> bytes:
         size = max(0, min(size, self.size - offset))
@@ -63,7 +83,17 @@ class _Inode:
         stop = offset + len(data)
         if stop > len(self.data):
             self.data.extend(bytes(stop - len(self.data)))
+        right = bytes(self.wrong.get(place, self.data[place]) for place in range(offset, stop))
         self.data[offset:stop] = data
+        self.miss(right, offset)
+
+    def miss(self, data: bytes, offset: int) -> None:
+        """What a disk without faults would have there."""
+        for place, byte in enumerate(data, offset):
+            if byte != (self.data[place] if place < len(self.data) else 0):
+                self.wrong[place] = byte
+            else:
+                self.wrong.pop(place, None)
 
     def write(self, data: bytes, offset: int) -> None:
         stop, end = offset + len(data), len(self.data)
@@ -76,8 +106,17 @@ class _Inode:
             self.unsynced.append((offset, bytes(self.data[offset:stop]), bytes(data)))
             self.data[offset:stop] = data
         self.size = max(self.size, stop)
-        if self.bad_sectors:
-            self.bad_sectors.difference_update(_sectors(offset, stop))
+        if self.wrong or self.bad_sectors:
+            self._renew(offset, stop)
+
+    def _renew(self, offset: int, stop: int) -> None:
+        """What is written again is as it should be, once it is synced."""
+        renewed = self.bad_sectors.intersection(_sectors(offset, stop))
+        self.bad_sectors -= renewed
+        self.renewed |= renewed
+        for place in [place for place in self.wrong if offset <= place < stop]:
+            del self.wrong[place]
+            self.is_renewed = True
 
     def truncate(self, size: int) -> None:
         if size < len(self.data):
@@ -87,6 +126,8 @@ class _Inode:
     def sync(self) -> None:
         self.unsynced.clear()
         self.synced_size = self.size
+        self.renewed.clear()
+        self.is_renewed = False
 
     def crash(self, rng: random.Random) -> None:
         data = self.data
@@ -106,6 +147,10 @@ class _Inode:
                 data[start:end] = written[start - offset : end - offset]
         self.size = rng.choice((self.synced_size, self.size))
         del data[self.size :]
+        self.bad_sectors |= self.renewed & stopped
+        self.is_spoiled |= self.is_renewed or any(
+            offset <= place < offset + len(written) for offset, _, written in self.unsynced for place in self.wrong
+        )
         self.sync()
 
 
@@ -146,6 +191,7 @@ class SimFile:
             disk.take_room(offset + len(data) - inode.size, self.name)
         if disk.is_misdirected(self.name, data, offset):
             inode.size = max(inode.size, offset + len(data))
+            inode.miss(data, offset)
         else:
             inode.write(data, offset)
 
@@ -185,7 +231,7 @@ class SimDisk:
     time.
     delays, on_delay: simulated seconds, added up in `elapsed_s` and told to on_delay one by one.
     on_interruption: called before an interruption is raised.
-    operations: how many changes were asked for; `interrupt` counts by it.
+    operations: how many changes were asked for; `interrupt` counts by it. strikes: how often it has damaged a file.
     """
 
     def __init__(
@@ -203,7 +249,7 @@ class SimDisk:
         self.elapsed_s = 0.0
         # How many writes go right before one does not, and where that one lands.
         self._misdirection: tuple[int, Landing, Callable[[str, int], bool]] | None = None
-        self.operations = 0
+        self.operations = self.strikes = 0
         self.crashes = 0
         self._on_delay, self._on_interruption = on_delay, on_interruption
         self._interruption: tuple[int, Exception] | None = None
@@ -320,13 +366,44 @@ class SimDisk:
         """Change one bit behind everybody's back; the offset must lie within the file."""
         inode = self._names[name]
         assert offset < inode.size, (name, offset, inode.size)
-        if offset >= len(inode.data):
-            inode.data.extend(bytes(offset + 1 - len(inode.data)))
-        inode.data[offset] ^= 1 << bit
+        self.strikes += 1
+        byte = inode.data[offset] if offset < len(inode.data) else 0
+        inode.put(bytes((byte ^ 1 << bit,)), offset)
 
     def fail_sectors(self, name: str, offset: int, size: int) -> None:
         """Make the sectors of these bytes unreadable, until they are written again."""
+        self.strikes += 1
         self._names[name].bad_sectors.update(_sectors(offset, offset + size))
+
+    # ---- what the faults have left: for those who watch the code under test
+
+    def damaged(self) -> set[str]:
+        """The files that are not what a disk without faults would have, or would not be after a power loss."""
+        known = [self._names.items(), self._synced_names.items(), *(change.items() for change in self._unsynced)]
+        return {name for items in known for name, inode in items if inode is not None and inode.is_damaged}
+
+    def is_damaged_within(self, name: str, start: int, stop: int) -> bool:
+        """Whether a byte of these is wrong, or cannot be read, now."""
+        inode = self._names[name]
+        return any(start <= place < stop for place in inode.wrong) or not inode.bad_sectors.isdisjoint(
+            _sectors(start, stop)
+        )
+
+    def is_damaged(self, name: str) -> bool:
+        """Whether it is one of them; False where there is none of that name."""
+        inode = self._names.get(name)
+        return inode is not None and inode.is_damaged
+
+    def right_bytes(self, name: str) -> bytes | None:
+        """What a disk without faults would have there; None where nobody knows it."""
+        inode = self._names.get(name)
+        if inode is None or inode.is_spoiled:
+            return None
+        data = bytearray(inode.read(inode.size, 0))
+        for place, byte in inode.wrong.items():
+            if place < len(data):
+                data[place] = byte
+        return bytes(data)
 
     def misdirect(
         self,
@@ -352,6 +429,7 @@ class SimDisk:
         if not is_wanted(name, offset):
             return False
         self._misdirection = None
+        self.strikes += 1
         place = landing(name, offset)
         if place is not None:
             inode = self._names[place[0]]

@@ -8,14 +8,16 @@ import pytest
 from raftpay.ledger.types import Account
 from raftpay.ledger.window import WindowSizes
 from raftpay.machine import build_command, check_create_accounts
+from raftpay.raft.copies import Copies
 from raftpay.raft.engine import LEADER, Engine
 from raftpay.raft.log import RaftLog
-from raftpay.raft.messages import PreVoteReply
+from raftpay.raft.messages import CopyFetch, PreVoteReply
 from raftpay.raft.reads import Reads
 from raftpay.sim.history import History
 from raftpay.sim.invariants import Committed
 from raftpay.sim.run import Outcome, Plan, check_kinds, shrink, simulate
 from raftpay.sim.trace import Trace, ViolationError
+from raftpay.storage.journal import Journal
 from raftpay.storage.sim_disk import SimDisk
 
 
@@ -89,6 +91,47 @@ def test_a_pre_vote_against_a_leader_that_is_heard_is_found(monkeypatch: pytest.
     outcome = first_failure(range(20), Plan(0, requests=300))
 
     assert outcome.violation == "no vote against a leader that is heard"
+
+
+def test_an_entry_that_is_mended_with_other_bytes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Journal.payload_in_memory
+    monkeypatch.setattr(
+        Journal,
+        "payload_in_memory",
+        lambda journal, index: None if (payload := known(journal, index)) is None else payload[::-1],
+    )
+
+    outcome = first_failure(range(40), Plan(0, requests=1000, kinds=("unreadable",)))
+
+    assert outcome.violation == "what is put right is right"
+
+
+def test_a_peer_that_gives_another_entry_and_is_believed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry(copies: Copies, message: CopyFetch) -> tuple[bytes, int]:
+        payload = copies.journal.entry(message.index).payload[::-1]
+        return payload[message.offset : message.offset + copies.chunk_bytes], len(payload)
+
+    monkeypatch.setattr(Copies, "_entry", entry)
+
+    outcome = first_failure(range(40), Plan(0, requests=1000, kinds=("unreadable",)))
+
+    assert outcome.violation == "what is put right is right"
+
+
+def test_damage_that_is_none_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raftpay.storage.scrub._is_zero", lambda file, start, stop: False)
+
+    outcome = first_failure(range(10), Plan(0, requests=1000, kinds=()))
+
+    assert outcome.violation == "scrubbing finds damage only"
+
+
+def test_damage_that_is_passed_over_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raftpay.node.scrubbing.items_of", lambda parts: [])
+
+    outcome = first_failure(range(40), Plan(0, requests=1000, kinds=("unreadable",)))
+
+    assert outcome.violation == "what is damaged is put right"
 
 
 def test_a_failing_run_is_shortened_and_still_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,3 +300,86 @@ def test_sectors_that_cannot_be_read_are_readable_once_they_are_written_again() 
 
     file.pwrite(b"again", 600)
     assert file.pread(2048, 0)[600:605] == b"again"
+
+
+def test_a_disk_knows_what_it_has_damaged_until_that_is_written_again_and_synced() -> None:
+    disk = SimDisk()
+    file = disk.create("a")
+    file.pwrite(b"whole" * 200, 0)
+    file.fdatasync()
+    disk.fsync_folder()
+
+    disk.flip_bit("a", 3)
+    disk.fail_sectors("a", 600, 1)
+    found = [disk.is_damaged_within("a", start, stop) for start, stop in ((0, 3), (3, 4), (4, 512), (512, 513))]
+
+    assert (disk.damaged(), disk.strikes, found) == ({"a"}, 2, [False, True, False, True])
+    assert disk.right_bytes("a") == b"whole" * 200
+
+    file.pwrite(b"whole" * 200, 0)
+
+    assert (disk.damaged(), disk.is_damaged_within("a", 0, 1000)) == ({"a"}, False)
+
+    file.fdatasync()
+
+    assert disk.damaged() == set()
+
+
+def test_a_write_gone_astray_damages_where_it_was_to_go_and_where_it_went() -> None:
+    disk = SimDisk()
+    for name in ("a", "b"):
+        file = disk.create(name)
+        file.pwrite(name.encode() * 100, 0)
+        file.fdatasync()
+    disk.fsync_folder()
+
+    disk.misdirect(0, lambda _name, _offset: ("b", 10))
+    disk.open("a").pwrite(b"new", 50)
+
+    assert disk.damaged() == {"a", "b"}
+    assert disk.right_bytes("a") == b"a" * 50 + b"new" + b"a" * 47
+    assert disk.right_bytes("b") == b"b" * 100
+
+    disk.remove("b")
+
+    assert disk.damaged() == {"a", "b"}, "a power loss may bring it back"
+    disk.fsync_folder()
+    assert disk.damaged() == {"a"}
+
+
+def test_a_power_loss_takes_back_that_a_sector_was_written_again() -> None:
+    outcomes = set()
+    for seed in range(20):
+        disk = SimDisk(seed)
+        file = disk.create("a")
+        file.pwrite(b"a" * 512, 0)
+        file.fdatasync()
+        disk.fsync_folder()
+        disk.fail_sectors("a", 0, 1)
+        file.pwrite(b"b" * 512, 0)
+
+        disk.crash()
+
+        try:
+            outcomes.add(disk.open("a").pread(1, 0))
+            assert disk.damaged() == set()
+        except UnreadableError:
+            outcomes.add(b"unreadable")
+            assert disk.damaged() == {"a"}
+
+    assert outcomes == {b"b", b"unreadable"}
+
+
+def test_what_power_was_lost_with_is_never_taken_for_whole() -> None:
+    for seed in range(10):
+        disk = SimDisk(seed)
+        file = disk.create("a")
+        file.pwrite(b"a" * 100, 0)
+        file.fdatasync()
+        disk.fsync_folder()
+        disk.flip_bit("a", 5)
+        file.pwrite(b"b" * 100, 0)
+
+        disk.crash()
+
+        assert (disk.damaged(), disk.right_bytes("a")) == ({"a"}, None)

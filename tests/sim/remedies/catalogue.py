@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.sim.remedies import disk, leadership, members, replication, snapshots
+from tests.sim.remedies import disk, leadership, members, replication, scrubbing, snapshots
 from tests.sim.remedies.out_of_reach import OUT_OF_REACH
 from tests.sim.remedies.removal import Removal
 
@@ -14,4 +14,5 @@ REMOVALS: Final[tuple[Removal, ...]] = (
     *members.REMOVALS,
     *snapshots.REMOVALS,
     *disk.REMOVALS,
+    *scrubbing.REMOVALS,
 )

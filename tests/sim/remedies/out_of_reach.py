@@ -188,4 +188,19 @@ OUT_OF_REACH: Final = (
             "tests/museum/test_sockets.py::test_open_a_stranger_has_no_commands_and_reads_nothing",
         ),
     ),
+    OutOfReach(
+        "rot",
+        "what is found damaged is read again before it is called so, and what was cut meanwhile is left alone",
+        "the cut has to come within the milliseconds in which that segment is read",
+        (
+            "tests/node/test_scrub_removals.py::test_a_segment_that_changes_under_the_scrub_is_not_called_damaged",
+            "tests/node/test_scrub_removals.py::test_what_was_cut_while_it_was_mended_is_left_alone",
+        ),
+    ),
+    OutOfReach(
+        "rot",
+        "a peer's copy of a file of history is compared before it is taken",
+        "the same file has to be damaged on two nodes of five; and what was taken is read again",
+        ("tests/node/test_scrubbing.py::test_a_peer_whose_copy_is_damaged_too_is_passed_over",),
+    ),
 )

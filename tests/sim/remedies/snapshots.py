@@ -57,7 +57,7 @@ REMOVALS: Final = (
         "seed 7024",
         "a leader goes on giving a file of sealed history that is damaged on its disk",
         (Edit("self._doubt_file(info, file)", "pass"),),
-        faults=("stall", "slow", "rot", "clock", "upgrade"),
+        faults=("rot", "upgrade"),
     ),
     Removal(
         "start-from-snapshot",
