@@ -38,6 +38,8 @@ REMOVALS: Final = (
         "seed 900149",
         "a node hangs up on a member as soon as its removal is in the log, committed or not",
         (Edit("possible = self._log.configurations.since(commit_index)", "possible = [self.members]"),),
+        remark="a removal has to be undone while its member leads without it: none in 400 seeds either; held by "
+        "`tests/raft/test_membership_rules.py`",
         faults=("blackout", "exile", "kill", "membership", "partition"),
     ),
     Removal(
