@@ -8,11 +8,12 @@ otherwise write on the very files that it may open. So only the kinds of node an
 # ruff: noqa: S608  (what is put into SQL here are names of columns and of our own files, and all of it only reads)
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from raftpay.archive.chain import Cut, file_name
 from raftpay.archive.columns import ACCOUNTS, BALANCES, FAILED, TABLES, TRANSFERS
@@ -43,6 +44,7 @@ _NODES: Final = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE
 _TABLE_FUNCTIONS: Final = ("range", "generate_series", "unnest", "repeat")
 
 Value = Any  # whatever a column of SQL holds
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,21 @@ def ask(root: Path, cuts: Sequence[Cut], query: str) -> Answer:
         connection.execute("SET lock_configuration = true")
         for view in _views(root, cuts):
             connection.execute(view)
-        cursor = connection.execute(statements[0])
+        cursor = _interruptible(connection, lambda: connection.execute(statements[0]))
     except duckdb.Error as error:
         raise _explained(error, files, _HINT) from error
     return Answer(_distinct([column[0] for column in cursor.description or ()]), _rows(cursor, duckdb.Error, files))
+
+
+def _interruptible(connection: "DuckDBPyConnection", act: Callable[[], Result]) -> Result:
+    """DuckDB hears no signal while it works: it does so in another thread, and a Ctrl-C here ends it there."""
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(act)
+        try:
+            return done.result()
+        except BaseException:
+            connection.interrupt()
+            raise
 
 
 def _explained(error: Exception, files: Sequence[str], hint: str = "") -> QueryError | CorruptionError:
@@ -114,7 +127,7 @@ def _check_only_reads(part: Value) -> None:
 
 def _rows(cursor: "DuckDBPyConnection", error: type[Exception], files: Sequence[str]) -> Iterator[tuple[Value, ...]]:
     try:
-        while rows := cursor.fetchmany(_FETCHED_ROWS):
+        while rows := _interruptible(cursor, lambda: cursor.fetchmany(_FETCHED_ROWS)):
             yield from rows
     except error as found:
         raise _explained(found, files) from found

@@ -1,6 +1,9 @@
 """SQL over sealed history: what the views say, that nothing but reading is possible, and what is told of mistakes."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -231,6 +234,23 @@ def test_the_command_ends_with_2_for_a_bad_question_and_names_what_is_no_data_di
     assert "one SELECT is expected, found DELETE" in bad.stderr
     assert nothing.exit_code == 3
     assert "it is no data directory of a node" in nothing.stderr
+
+
+def test_a_question_that_takes_too_long_can_be_interrupted(sealed: Sealed) -> None:
+    query = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE hash(a.range, b.range) = 3"
+    script = (
+        "import os, signal, sys, threading; from pathlib import Path; from raftpay.archive.sql import ask\n"
+        "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "ask(Path(sys.argv[1]), [], sys.argv[2])"
+    )
+
+    # To its end it would take years.
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(sealed.path), query], capture_output=True, timeout=60, check=False
+    )
+
+    assert ended.returncode == -signal.SIGINT
+    assert b"KeyboardInterrupt" in ended.stderr
 
 
 def test_history_that_is_not_whole_is_no_answer(tmp_path: Path) -> None:
