@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from raftpay.errors import CorruptionError, FormatVersionError
 from raftpay.ops import money
 from raftpay.ops.check import Check, NodeBooks, check_books, is_balanced, members_of
+from raftpay.storage.directory import read_identity
 from raftpay_cli.check_history import history_tables, history_value
 from raftpay_cli.command import Command, pass_settings
 from raftpay_cli.exits import ExitCode
@@ -65,6 +68,10 @@ def _check_history(settings: Settings, data: tuple[Path, ...], outcome: Check | 
     # The column store takes half a second to load, and only --deep reads with it.
     deep_check = importlib.import_module("raftpay.ops.deep_check")
     directories = {str(path): path for path in data}
+    for path in data:
+        # What is no data directory at all is a mistake of who named it; one that is damaged is a finding.
+        with suppress(CorruptionError, FormatVersionError):
+            read_identity(path)
     if not data:
         directories = {name: Path(node.data) for name, node in settings.cluster().nodes.items()}
 

@@ -69,7 +69,9 @@ def history_tables(checked: "DeepCheck") -> Iterator[Table | Text | str]:
         yield Text("Sealed history is what was sealed, and its balances follow from its rows.", style="green")
     else:
         yield Text(
-            "History is not what it was: keep the data directories as they are, and find out who changed them.",
+            "History is not what it was: a disk has damaged it, or somebody has changed it. Keep the data directories "
+            "as they are until you know which. A running node mends what its disk has damaged when it scrubs; "
+            "`raftpay node rebuild` makes a node anew from the others.",
             style="bold red",
         )
 

@@ -171,6 +171,9 @@ def test_the_command_names_the_file_that_was_changed(tmp_path: Path) -> None:
 
 def test_data_without_deep_is_wrong_usage(tmp_path: Path) -> None:
     assert raftpay("check", "--data", str(tmp_path)).exit_code == 2
+    nobodys = raftpay("check", "--deep", "--data", str(tmp_path))
+    assert (nobodys.exit_code, nobodys.stdout) == (3, "")
+    assert "it is no data directory of a node" in nobodys.stderr
 
 
 def test_the_files_that_pass_are_left_as_they_are() -> None:
