@@ -134,7 +134,7 @@ class Books:
             return self.pendings.open(timestamp, event.timeout_s)
         assert target is not None
         if flags & REVERSAL:
-            transfers.reversed_amounts[target.row] = transfers.reversed_amounts.get(target.row, 0) + amount
+            transfers.reversed_amounts.add(target.row, amount)
         else:
             status = POSTED if flags & POST else VOIDED if flags & VOID else EXPIRED
             self.pendings.end(target.link, status)
@@ -179,7 +179,7 @@ class Books:
         if flags & PENDING:
             self.pendings.take_back_open()
         elif flags & REVERSAL:
-            self._take_back_reversal(movement.link, movement.amount)
+            transfers.reversed_amounts.add(movement.link, -movement.amount)
         elif flags & (POST | VOID):
             self._take_back_settlement(movement)
         transfers.pop()
@@ -190,12 +190,6 @@ class Books:
         self.pendings.take_back_end(target.link, expiry_of(target))
         if settlement.flags & VOID:
             self._set_closed(target.flags, target.debit, target.credit, is_closed=True)
-
-    def _take_back_reversal(self, target: int, amount: int) -> None:
-        reversed_amounts = self.transfers.reversed_amounts
-        reversed_amounts[target] -= amount
-        if not reversed_amounts[target]:
-            del reversed_amounts[target]
 
     def release_due(self, time: int) -> None:
         """The sweep: expires what is due at that time, oldest expiry first, a bounded number."""

@@ -286,7 +286,7 @@ class TransferCreator:
         if target.flags & (PENDING | VOID):
             return CreateTransferResult.REVERSED_TRANSFER_NOT_POSTED
         amount = target.amount if event.amount is None else event.amount
-        if amount + transfers.reversed_amounts.get(target.row, 0) > target.amount:
+        if amount + transfers.reversed_amounts.of(target.row) > target.amount:
             return CreateTransferResult.EXCEEDS_REVERSIBLE_AMOUNT
         if event.flags & IMPORTED and event.timestamp <= transfers.last_timestamp:
             return CreateTransferResult.IMPORTED_EVENT_TIMESTAMP_MUST_NOT_REGRESS

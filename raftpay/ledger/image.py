@@ -36,6 +36,7 @@ from raftpay.ledger.image_format import (
 )
 from raftpay.ledger.pendings import PENDING_OPEN
 from raftpay.ledger.remains import open_movements
+from raftpay.ledger.reversed_amounts import pairs_of
 from raftpay.ledger.transfers import Block
 from raftpay.ledger.window import Window
 
@@ -99,11 +100,11 @@ class LedgerImage:
             cuts=[CutHead(c.number, c.block, c.row, c.failed, c.accounts, c.time) for c in window.cuts],
             fold=fold,
         )
-        # These change in place; everything else only grows, or is replaced.
+        # These change in place; everything else only grows, or is replaced or copied before it changes.
         self._guards = accounts.guards[:]
         self._statuses = pendings.statuses[:]
         self._first_limits = accounts.first_limits.copy()
-        self._reversed_amounts = transfers.reversed_amounts.copy()
+        self._reversed_amounts = transfers.reversed_amounts.shared_parts()
         self._remains = transfers.remains.parts()
         self._blocks = transfers.blocks[:]
         self._opening = window.cuts[0].balances
@@ -132,7 +133,7 @@ class LedgerImage:
             yield StatusesPart(packed(self._statuses[first:last]))
         for pairs in in_parts(self._first_limits.items()):
             yield FirstLimitsPart(pairs)
-        for pairs in in_parts(self._reversed_amounts.items()):
+        for pairs in in_parts(pairs_of(self._reversed_amounts)):
             yield ReversedPart(pairs)
         for movements in in_parts(open_movements(self._remains, self._statuses, PENDING_OPEN)):
             yield RemainsPart(movements)

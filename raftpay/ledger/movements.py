@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from raftpay.ledger.remains import Remains
+from raftpay.ledger.reversed_amounts import ReversedAmounts
 from raftpay.ledger.sealed import Movement
 from raftpay.ledger.transfers import PENDING, Block, Target
 
@@ -25,8 +26,8 @@ class Movements:
     remains: the open pending transfers of dropped blocks. ended: the slots of pending transfers that ended since they
         were last looked through, where there are remains; a few may have been taken back.
     recalled: transfers of dropped blocks that the command which is applied names, by id.
-    reversed_amounts: row -> how much of it all its reversals together have sent back; absent means nothing. For all
-        rows, also those of dropped blocks.
+    reversed_amounts: how much of each row all its reversals together have sent back. For all rows, also those of
+        dropped blocks.
     expiries: how many rows are not transfers, ever.
     last_timestamp: that of the last transfer, 0 at first; imported ones must lie after it.
     last_expiry_at: the timestamp of the last expiry, 0 at first.
@@ -61,7 +62,7 @@ class Movements:
         self.remains = Remains()
         self.recalled: dict[str, Movement] = {}
         self.ended: list[int] = []
-        self.reversed_amounts: dict[int, int] = {}
+        self.reversed_amounts = ReversedAmounts()
         self.expiries = 0
         self.last_timestamp = 0
         self.last_expiry_at = 0

@@ -4,6 +4,7 @@ from array import array
 from typing import Any
 
 from raftpay.ledger.books import Books
+from raftpay.ledger.reversed_amounts import ReversedAmounts
 
 # What a rolled back chain may leave behind, for it changes no answer: entries of the expiry queue that nothing points
 # at any more, the string objects of currencies, and whether a search has to look twice.
@@ -32,6 +33,8 @@ def plain(column: Any) -> Any:
         return column.tolist()
     if isinstance(column, list):
         return [plain(cell) for cell in column]
+    if isinstance(column, ReversedAmounts):
+        return list(column)
     if isinstance(column, dict):
         return [(key, plain(cell)) for key, cell in column.items()]
     return column
