@@ -117,7 +117,12 @@ def _json(value: dict[str, Any]) -> str:
 def _write_text(found: Statement, asked: Period) -> None:
     account, currency = found.account, found.account.currency
     begin = second(asked.first) if asked.first else "its opening"
-    end = f"before {second(asked.last + 1)}" if _end(asked) else f"its last change, {second(found.closing.timestamp)}"
+    if _end(asked):
+        end = f"before {second(asked.last + 1)}"
+    elif found.closing.timestamp < asked.first:
+        end = f"now, its last change was before, {second(found.closing.timestamp)}"
+    else:
+        end = f"its last change, {second(found.closing.timestamp)}"
     _write(f"Statement of {account.id}, {currency}, from {begin} to {end}, UTC\n\n")
     _write(_row("time (UTC)", ("out", "in", "balance"), _words("transfer", "with", "kind", "code", "reference")))
     _write(_row("", ("", "", money.format(posted(found.opening), currency)), "opening balance"))

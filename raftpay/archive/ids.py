@@ -245,6 +245,7 @@ class IdIndex:
             # The ids of those for which it stands are in the filter.
             if len(kept) == len(held.runs):
                 made.add(run.fingerprints)
+            assert len(kept) == len(held.runs) or run.segments[1] == held.runs[-1].segments[1]
         else:
             made = _Filter(2 * count)
             for known in runs:
