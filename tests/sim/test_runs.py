@@ -142,6 +142,14 @@ def test_what_was_acknowledged_counts_while_something_before_it_is_mended() -> N
     assert outcome.counts.scrub_found > 0
 
 
+def test_the_books_are_compared_when_all_have_applied_what_was_committed_while_disks_were_mended() -> None:
+    """Seed 3700219: a sweep of expiries came in between, and two nodes had yet to apply it."""
+    outcome = simulate(Plan(3700219))
+
+    assert outcome.violation == ""
+    assert outcome.counts.scrub_found > 0
+
+
 def test_different_seeds_give_different_runs() -> None:
     digests = {simulate(Plan(seed, requests=50)).trace_digest for seed in range(3)}
 
