@@ -8,7 +8,7 @@ import pytest
 
 from raftpay.errors import DiskFullError, StorageError, UnreadableError
 from raftpay.storage.disk import Disk, RealDisk, storage_error
-from raftpay.storage.sim_disk import SimDelays, SimDisk
+from raftpay.storage.sim_disk import SimDelays, SimDisk, SimFile
 
 
 @pytest.fixture(params=["real", "simulated"])
@@ -302,12 +302,18 @@ def test_sectors_that_cannot_be_read_are_readable_once_they_are_written_again() 
     assert file.pread(2048, 0)[600:605] == b"again"
 
 
-def test_a_disk_knows_what_it_has_damaged_until_that_is_written_again_and_synced() -> None:
-    disk = SimDisk()
-    file = disk.create("a")
-    file.pwrite(b"whole" * 200, 0)
+def synced_file(disk: SimDisk, name: str, data: bytes) -> SimFile:
+    """A file that no power loss takes anything of."""
+    file = disk.create(name)
+    file.pwrite(data, 0)
     file.fdatasync()
     disk.fsync_folder()
+    return file
+
+
+def test_a_disk_knows_what_it_has_damaged_until_that_is_written_again_and_synced() -> None:
+    disk = SimDisk()
+    file = synced_file(disk, "a", b"whole" * 200)
 
     disk.flip_bit("a", 3)
     disk.fail_sectors("a", 600, 1)
@@ -328,10 +334,7 @@ def test_a_disk_knows_what_it_has_damaged_until_that_is_written_again_and_synced
 def test_a_write_gone_astray_damages_where_it_was_to_go_and_where_it_went() -> None:
     disk = SimDisk()
     for name in ("a", "b"):
-        file = disk.create(name)
-        file.pwrite(name.encode() * 100, 0)
-        file.fdatasync()
-    disk.fsync_folder()
+        synced_file(disk, name, name.encode() * 100)
 
     disk.misdirect(0, lambda _name, _offset: ("b", 10))
     disk.open("a").pwrite(b"new", 50)
@@ -351,10 +354,7 @@ def test_a_power_loss_takes_back_that_a_sector_was_written_again() -> None:
     outcomes = set()
     for seed in range(20):
         disk = SimDisk(seed)
-        file = disk.create("a")
-        file.pwrite(b"a" * 512, 0)
-        file.fdatasync()
-        disk.fsync_folder()
+        file = synced_file(disk, "a", b"a" * 512)
         disk.fail_sectors("a", 0, 1)
         file.pwrite(b"b" * 512, 0)
 
@@ -373,10 +373,7 @@ def test_a_power_loss_takes_back_that_a_sector_was_written_again() -> None:
 def test_what_power_was_lost_with_is_never_taken_for_whole() -> None:
     for seed in range(10):
         disk = SimDisk(seed)
-        file = disk.create("a")
-        file.pwrite(b"a" * 100, 0)
-        file.fdatasync()
-        disk.fsync_folder()
+        file = synced_file(disk, "a", b"a" * 100)
         disk.flip_bit("a", 5)
         file.pwrite(b"b" * 100, 0)
 
