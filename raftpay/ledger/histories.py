@@ -66,7 +66,9 @@ class Histories:
             self.checkpoint(credit)
 
     def checkpoint(self, account: int) -> None:
-        """Keeps the balances as they are now. Called when the number of rows has reached a multiple."""
+        """Called when the number of rows has reached a multiple: cuts off dead ones, and keeps the balances as they are
+        now where it still is one.
+        """
         dead = self.first_live(account)
         if dead and len(self.rows[account]) == CHECKPOINT_ROWS:
             # Without them it is no multiple, and there is no checkpoint yet whose place would change.
